@@ -1,0 +1,67 @@
+"""FCN: class scores are carried up and added (Long, Shelhamer, Darrell 2015, §4)."""
+
+from typing import Literal
+
+from flax import linen as nn
+
+from encdec.arrays import Map
+from encdec.decoders.topdown import Copy, Place, TopDown
+from encdec.layers import ConvTranspose
+
+
+class Score(Place):
+    """1x1 convolution from features to class scores, zero at the start (§4.2).
+
+    Attributes:
+      scale: fixed factor on the features, as the "at once" nets have it; 1 in the paper.
+    """
+
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        score = nn.Conv(
+            self.channels, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv"
+        )
+        return score(x * self.scale if self.scale != 1 else x)
+
+    def reach(self, cells: int) -> int:
+        return cells
+
+
+class Deconvolution(Place):
+    """Transposed convolution that starts as bilinear interpolation and learns (§3.3)."""
+
+    @nn.compact
+    def __call__(self, x: Map, *, factor: int, train: bool) -> Map:
+        up = ConvTranspose(
+            self.channels,
+            kernel=2 * factor,
+            stride=factor,
+            bias=False,
+            bilinear=True,
+            dtype=self.dtype,
+            name="conv",
+        )
+        return up(x)
+
+    def reach(self, cells: int, factor: int) -> int:
+        return (cells + factor - 2) // factor + 2
+
+
+class FCN(TopDown):
+    """Score every used map, upsample, add; nothing nonlinear on the way up.
+
+    Attributes:
+      channels: classes: what is carried up are scores.
+      strides: (32,) is FCN-32s, (16, 32) FCN-16s, (8, 16, 32) FCN-8s.
+    """
+
+    strides: tuple[int, ...] = (8, 16, 32)
+    channels: int | tuple[int, ...] = 21
+    lateral: Place = Score()
+    upsample: Place = Deconvolution()
+    merge: Literal["add", "concatenate", "skip", "top"] = "add"
+    refine: Place = Copy()
+    output: Place = Copy()
+    levels: Literal["finest", "every"] = "finest"

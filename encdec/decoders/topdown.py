@@ -1,0 +1,149 @@
+"""The one walk from coarse to fine. Its five places are where FCN, U-Net and FPN differ."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from encdec.arrays import Map, Maps
+from encdec.errors import InputError
+from encdec.layers import Dtype, centre_crop
+
+
+class Place(nn.Module):
+    """A place of the walk: a small module that is cloned, with its own weights, for each level.
+
+    Attributes:
+      channels: width of the level; the walk sets it.
+
+    A place also says how far it reaches: from how many adjacent cells of its input, in the worst
+    phase, `cells` adjacent cells of its output come (one axis). `geometry` adds these up.
+    """
+
+    channels: int = 0
+    dtype: Dtype | None = None
+
+
+class Copy(Place):
+    """The map itself."""
+
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        return x
+
+    def reach(self, cells: int) -> int:
+        return cells
+
+
+class TopDown(nn.Module):
+    """From the coarsest map to the finest: bring up, merge with the skip, refine, output.
+
+    Attributes:
+      strides: encoder maps to use, in input pixels.
+      finest: stride of the finest map. Below the smallest of `strides` there is nothing to merge:
+        those levels are only upsampled and refined. None: the smallest of `strides`.
+      channels: width of every level, or one for each level below the coarsest, coarse to fine.
+      lateral: what a skip becomes before it is merged.
+      upsample: how the coarser map comes up, called with the factor.
+      merge: "add", or "concatenate" with the upsampled map first; and the ablations of FPN §5:
+        "skip" leaves out the coarser map (no top-down), "top" the skip (no lateral).
+      refine: after the merge and inside the path: feeds the next finer level.
+      output: outside the path: feeds nothing.
+      levels: maps that are returned, "finest" or "every".
+    """
+
+    strides: tuple[int, ...]
+    channels: int | tuple[int, ...]
+    lateral: Place
+    upsample: Place
+    merge: Literal["add", "concatenate", "skip", "top"]
+    refine: Place
+    output: Place
+    levels: Literal["finest", "every"]
+    finest: int | None = None
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, train: bool) -> Maps:
+        """Returns maps by stride: (b, ceil(h / s), ceil(w / s), channels), smaller if unpadded."""
+        if missing := set(self.strides) - set(maps):
+            raise InputError(
+                f"{type(self).__name__} needs strides {sorted(self.strides)}; the encoder lacks "
+                f"{sorted(missing)}: it has {sorted(maps)}"
+            )
+        path, coarser, outputs = None, None, {}
+        for stride, width in self.walk():
+
+            def place(template: Place, kind: str, stride: int = stride, width: int = width) -> Place:
+                dtype = template.dtype or self.dtype
+                name = f"{kind}_s{stride}"
+                return template.clone(parent=self, name=name, channels=width, dtype=dtype)
+
+            skip = maps[stride] if stride in self.strides else None
+            if skip is not None and (path is None or self.merge != "top"):
+                skip = place(self.lateral, "lateral")(skip, train=train)
+            if path is None or (self.merge == "skip" and skip is not None):
+                path = skip
+            else:
+                up = place(self.upsample, "upsample")(path, factor=coarser // stride, train=train)
+                path = self.join(up, skip)
+            if coarser is not None:
+                path = place(self.refine, "refine")(path, train=train)
+            if self.levels == "every" or stride == self.bottom:
+                outputs[stride] = place(self.output, "output")(path, train=train)
+            coarser = stride
+        return outputs
+
+    def join(self, up: Map, skip: Map | None) -> Map:
+        """Merges the upsampled map with the skip of its level, cropped to one size."""
+        if skip is None:
+            return up
+        # Odd sizes round up on the way down: the last row that comes up is not there in the skip.
+        up = up[:, : skip.shape[1], : skip.shape[2]]
+        skip = centre_crop(skip, *up.shape[1:3])
+        if self.merge == "top":
+            return up
+        if self.merge == "concatenate":
+            return jnp.concatenate([up, skip], -1)
+        if up.shape[-1] != skip.shape[-1]:
+            raise InputError(
+                f'merge "add" needs equal channels; got {up.shape[-1]} from above and '
+                f"{skip.shape[-1]} from the skip: use a lateral that projects, or concatenate"
+            )
+        return up + skip
+
+    @property
+    def bottom(self) -> int:
+        """Stride of the finest map."""
+        return self.finest or min(self.strides)
+
+    def walk(self) -> list[tuple[int, int]]:
+        """(stride, width) of every level, coarse to fine."""
+        strides = sorted(self.strides, reverse=True)
+        while strides[-1] > self.bottom:
+            strides.append(strides[-1] // 2)
+        if isinstance(self.channels, int):
+            widths = (self.channels,) * len(strides)
+        else:
+            widths = (self.channels[0], *self.channels)
+        if len(widths) != len(strides):
+            raise InputError(
+                f"{type(self).__name__} has {len(strides) - 1} levels below stride {strides[0]} and "
+                f"needs as many channels, or one number for all; got {self.channels}"
+            )
+        return list(zip(strides, widths, strict=True))
+
+    def receptive_field(self, fields: dict[int, int]) -> int:
+        """Input pixels behind one cell of the finest map, given those behind the encoder's."""
+        cells = self.output.reach(1)
+        levels = [stride for stride, _ in self.walk()][::-1]
+        widest = 0
+        for stride, coarser in zip(levels, [*levels[1:], None], strict=True):
+            if coarser is not None:
+                cells = self.refine.reach(cells)
+            if stride in self.strides and (coarser is None or self.merge != "top"):
+                seen = self.lateral.reach(cells)
+                widest = max(widest, fields[stride] + (seen - 1) * stride)
+            if coarser is None or (self.merge == "skip" and stride in self.strides):
+                return widest
+            cells = self.upsample.reach(cells, coarser // stride)
+        return widest

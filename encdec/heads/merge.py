@@ -1,0 +1,52 @@
+"""All levels of a pyramid -> one map -> logits (Kirillov et al. 2019, Panoptic FPN, §3.1)."""
+
+from flax import linen as nn
+
+from encdec.arrays import Logits, Maps
+from encdec.layers import ConvNormRelu, Dtype, NormKind, bilinear, check_classes
+
+
+class Merge(nn.Module):
+    """Semantic FPN: convolve and upsample every level to the finest, add, classify, upsample.
+
+    Attributes:
+      classes: of the logits, background included.
+      channels: width of the branch, 128 in the paper.
+    """
+
+    classes: int = 21
+    channels: int = 128
+    norm: NormKind = "group"
+    dtype: Dtype | None = None
+
+    def __post_init__(self) -> None:
+        check_classes(self.classes)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, maps: Maps, *, size: tuple[int, int], train: bool) -> dict[str, Logits]:
+        """Returns "logits", (b, *size, classes)."""
+        finest, total = min(maps), 0
+        for stride in sorted(maps):
+            x, level = maps[stride], stride
+            while True:  # the finest level has a stage too, without upsampling
+                stage = f"stage_s{stride}_from{level}"
+                conv = ConvNormRelu(self.channels, self.norm, dtype=self.dtype, name=stage)
+                x = conv(x, train=train)
+                if level == finest:
+                    break
+                level //= 2
+                x = bilinear(x, 2)
+                if level in maps:  # odd sizes round up on the way down
+                    x = x[:, : maps[level].shape[1], : maps[level].shape[2]]
+                if level == finest:
+                    break
+            total += x
+        logits = nn.Conv(self.classes, (1, 1), dtype=self.dtype, name="score")(total)
+        if finest > 1:
+            logits = bilinear(logits, finest)
+        return {"logits": logits[:, : size[0], : size[1]]}
+
+    def reach(self, stride: int) -> int:
+        """Cells of the finest map behind one pixel, in the worst phase."""
+        return 4 if stride > 1 else 3
