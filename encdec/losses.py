@@ -126,7 +126,7 @@ def tversky(
     alpha: float = 0.3,
     beta: float = 0.7,
 ) -> SumCount:
-    """1 - TP / (TP + α FP + β FN), in probabilities, per image and class (Salehi et al. 2017, eq. 2).
+    """1 - TP / (TP + α FP + β FN) of probabilities, by image and class (Salehi et al. 2017).
 
     alpha, beta: cost of false and of missing pixels; the defaults are the paper's best. Count:
     the pairs of `Pixels.counted`. One pixel is added above and below, as in `optax.dice_loss`:
@@ -194,7 +194,8 @@ def _lovasz_slopes(
     rise = jnp.diff(jaccard_to, prepend=0.0)
     # Within a bin the rise is shared by the partial derivatives at its middle, then made exact.
     union = jnp.maximum(total + wrong_to - wrong / 2, 1e-12)
-    per_missed, per_wrong = 1 / union, (total - missed_to + missed / 2) / union**2
+    left = total - missed_to + missed / 2
+    per_missed, per_wrong = 1 / union, jnp.where(total > 0, left / union, 1) / union
     shared = missed * per_missed + wrong * per_wrong
     scale = jnp.where(shared > 0, rise / jnp.where(shared > 0, shared, 1), 0)
     return jnp.concatenate([per_wrong * scale, per_missed * scale])[cell]

@@ -54,35 +54,33 @@ def boundary(
     Csurka et al. score each image and average; these sums are over all pixels of the data set, so
     images weigh by the length of their boundaries and a class absent from an image costs nothing.
     """
-    if labels.ndim == 3:
-        valid = (labels != ignore) & (labels < classes)
-    else:
-        valid = labels != ignore
+    valid = (labels != ignore) & ((labels < classes) | (labels.ndim == 4))
     parts = []
     for first in range(0, classes, 32):  # 32 classes travel as the bits of one uint32
-        ids = jnp.arange(first, min(first + 32, classes))
-        seen = _bits(valid, valid, ids)
-        guess, truth = _bits(predicted, valid, ids), _bits(labels, valid, ids)
+        count = min(32, classes - first)
+        if labels.ndim == 4:
+            maps = (valid, valid & (predicted == 1), valid & (labels == 1))
+            seen, guess, truth = (_pack(m[..., first : first + count]) for m in maps)
+        else:
+            seen = jnp.where(valid, ~jnp.uint32(0), 0)
+            guess, truth = (_bit(ids, valid, first) for ids in (predicted, labels))
         guess, truth = _edges(guess, seen), _edges(truth, seen)
         near = [guess & _dilate(truth, tolerance), guess, truth & _dilate(guess, tolerance), truth]
-        parts.append(jnp.stack([_count(bits, len(ids)) for bits in near]))
+        parts.append(jnp.stack([_count(bits, count) for bits in near]))
     return jnp.concatenate(parts, axis=1)
 
 
-def _bits(
-    values: Bool[Array, "b h w *k"] | LabelsOrSets, valid: Bool[Array, "b h w *k"], ids: Array
-) -> UInt32[Array, "b h w"]:
-    """Bit i is set where the pixel is of class ids[i] and valid (booleans: valid for ids[i])."""
-    one = jnp.uint32(1)
-    if values.ndim == 4:
-        entries = (values[..., ids] == 1) & valid[..., ids]
-        bits = entries.astype(jnp.uint32) << jnp.arange(len(ids), dtype=jnp.uint32)[None, None, None]
-        return bits.sum(-1, dtype=jnp.uint32)
-    if values.dtype == bool:
-        return jnp.where(values, ~jnp.uint32(0), 0)
-    local = values.astype(jnp.int32) - ids[0]
-    inside = valid & (local >= 0) & (local < len(ids))
-    return jnp.where(inside, one << jnp.where(inside, local, 0).astype(jnp.uint32), 0)
+def _bit(ids: Labels, valid: Bool[Array, "b h w"], first: int) -> UInt32[Array, "b h w"]:
+    """Bit i is set where a valid pixel is of class first + i."""
+    shift = ids.astype(jnp.int32) - first
+    valid &= (shift >= 0) & (shift < 32)
+    return jnp.where(valid, jnp.uint32(1) << jnp.where(valid, shift, 0).astype(jnp.uint32), 0)
+
+
+def _pack(sets: Bool[Array, "b h w k"]) -> UInt32[Array, "b h w"]:
+    """Bit i is set where class i is."""
+    values = jnp.uint32(1) << jnp.arange(sets.shape[-1], dtype=jnp.uint32)
+    return jnp.where(sets, values[None, None, None], 0).sum(-1, dtype=jnp.uint32)
 
 
 def _edges(bits: UInt32[Array, "b h w"], seen: UInt32[Array, "b h w"]) -> UInt32[Array, "b h w"]:
@@ -105,7 +103,8 @@ def _dilate(bits: UInt32[Array, "b h w"], radius: int) -> UInt32[Array, "b h w"]
 
 def _count(bits: UInt32[Array, "b h w"], classes: int) -> Int32[Array, "{classes}"]:
     """How many pixels have each bit."""
-    return jnp.stack([((bits >> c) & 1).sum(dtype=jnp.int32) for c in range(classes)])
+    shifts = jnp.arange(classes, dtype=jnp.uint32)
+    return jax.lax.map(lambda c: ((bits >> c) & 1).sum(dtype=jnp.int32), shifts)
 
 
 def scores(sums: Sums) -> dict[str, float]:
@@ -131,7 +130,7 @@ def scores(sums: Sums) -> dict[str, float]:
         "frequency_weighted_iou": float(_ratio(np.nansum(true * iou)[None], true.sum()[None])[0]),
     }
     if "boundary" in sums:
-        near_true, guessed, near_guess, edges = np.asarray(sums["boundary"], np.int64)
+        near_true, guessed, near_guess, edges = np.asarray(sums["boundary"], np.float64)
         # 2PR / (P + R) with P = near_true / guessed, R = near_guess / edges, safe where one is 0.
         above, below = 2 * near_true * near_guess, near_true * edges + near_guess * guessed
         f = np.where(below > 0, above / np.maximum(below, 1), 0.0)

@@ -34,6 +34,60 @@ BEST = {
 
 SCORES = {"mean_iou": "mean IoU", "pixel_accuracy": "pixel accuracy", "boundary_f": "boundary F"}
 
+BELOW = "Below: where it is, where pairs differ, what is wrong."
+CLOSE = (
+    "Enlarged where the models disagree most. Below each crop: where in the image it is; how many "
+    "pairs of models differ, brighter for more; and the errors of each model."
+)
+
+PAGE = """<!doctype html><html lang=en><meta charset=utf-8>
+<meta name=viewport content="width=device-width, initial-scale=1"><title>{title}</title>
+<style>{style}</style><main><h1>{title}</h1>
+{body}
+</main></html>
+"""
+
+STYLE = """
+:root{color-scheme:light dark;--paper:#fdfdfb;--ink:#1d2126;--soft:#666d77;--line:#dfe1e4;
+--wash:#f3f4f2}
+@media(prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e4e6e9;--soft:#979ea8;--line:#30353c;
+--wash:#1d2126}}
+body{margin:0;background:var(--paper);color:var(--ink);font:17px/1.55 Charter,Georgia,serif}
+main{max-width:1080px;margin:auto;padding:2.5rem 1.25rem 4rem}
+h1{font-size:1.9rem;line-height:1.2;margin:0 0 1rem}h2{font-size:1.25rem;margin:2.6rem 0 .6rem}
+p{margin:.6rem 0;max-width:44rem}.note{color:var(--soft);font-size:.9rem}
+pre{background:var(--wash);padding:.6rem .9rem;border-radius:6px;overflow-x:auto;margin:.6rem 0;
+font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
+.scroll{overflow-x:auto}table{border-collapse:collapse}
+table,figcaption,.key,.tiles,dl,svg text{font-family:system-ui,sans-serif!important}
+table,dl{font-size:14px;line-height:1.4;font-variant-numeric:tabular-nums}
+th,td{text-align:left;vertical-align:top;padding:.42rem .9rem .42rem 0;
+border-bottom:1px solid var(--line)}
+tr:first-child th{vertical-align:bottom}.scroll tr:first-child th{color:var(--soft);font-weight:500}
+.scroll th:first-child{position:sticky;left:0;background:var(--paper)}
+table th:first-child{white-space:nowrap}.charts figure{max-width:26rem}
+.n{text-align:right;white-space:nowrap}td small{color:var(--soft);font-weight:400}
+.charts,.strip{display:grid;gap:.8rem;margin:.6rem 0 1.2rem}
+.charts{grid-template-columns:repeat(auto-fit,minmax(min(300px,100%),1fr))}
+.strip{grid-template-columns:repeat(auto-fit,minmax(100px,1fr))}
+figure{margin:0}svg{width:100%;height:auto}svg text{fill:currentColor}
+img{display:block;width:100%;border-radius:3px}.px{image-rendering:pixelated}
+figcaption{font-size:13px;line-height:1.3;margin:.3rem 0}
+figcaption small{display:block;color:var(--soft)}
+.key{font-size:13px;max-width:none}.key span{margin-right:1.1rem;white-space:nowrap}
+.chip{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.4em}
+.tiles{display:flex;flex-wrap:wrap;gap:.5rem 2.4rem;font-size:13px;color:var(--soft)}
+.tiles b{display:block;font-size:1.7rem;line-height:1.2;color:var(--ink);font-weight:600}
+.classes{width:100%;max-width:44rem}.classes th{font-weight:400}.wide{width:60%}
+.bar{display:block;height:.8em;margin-top:.25em;background:#0072b2;border-radius:2px}
+dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35rem 1.4rem}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+.scroll td:not(.n){min-width:7rem}
+@media(max-width:600px){.strip{grid-template-columns:repeat(2,1fr);gap:.5rem}
+.strip:has(:nth-child(5)){grid-template-columns:repeat(4,1fr)}
+dl{grid-template-columns:minmax(0,1fr);gap:.1rem}dd{margin-bottom:.5rem}}
+"""
+
 
 def table(rows: list[dict[str, object]]) -> str:
     """The rows as an aligned Markdown table, best values bold; it reads as well on a console."""
@@ -82,54 +136,13 @@ def write_comparison(
         )
     _check(samples)
     folder.mkdir(parents=True, exist_ok=True)
-    names = list(samples[0]["predictions"])
-    scores = {str(next(iter(row.values()))): show("mean IoU", row.get("mean IoU")) for row in rows}
     panels = _panels(histories)
     visualize.curves(panels, key=True).savefig(folder / "curves.png", dpi=200)
-
-    heads = ["image", "truth"]
-    heads += [f"{name}\nmean IoU {scores[name]}" if name in scores else name for name in names]
-    strips = [_strip(sample, len(classes)) for sample in samples]
-    key = visualize.legend(classes, _maps(samples))
-    sheet = visualize.grid(strips[:4], heads, [""] * len(strips[:4]), key)
-    _save(folder / "comparison.png", sheet)
-
-    crops = visualize.differences(samples, most=3)
-    close, remarks = [], []
-    for crop, remark in crops:
-        wrong = [visualize.errors(p, crop["label"]) for p in crop["predictions"].values()]
-        close += [_strip(crop, len(classes)), [crop["frame"], crop["disagreement"], *wrong]]
-        remarks += ["", remark]
-    key |= {"right": visualize.DIM, "wrong": visualize.RED}
-    sheet = visualize.grid(close, ["image", "truth", *names], remarks, key)
-    _save(folder / "differences.png", sheet)
-
-    design = [column for column in _columns(rows)[1:] if column not in BEST]
-    result = [column for column in _columns(rows)[1:] if column in BEST]
-    first = _columns(rows)[0]
-    parts = [f"<p>{_summary(rows)}</p>", f"<pre>{escape(command)}</pre>"]
-    if result:
-        note = "Best value of each column in bold."
-        if any(isinstance(v, tuple) for row in rows for v in row.values()):
-            note += " Mean ± spread over seeds."
-        parts += ["<h2>What each decoder reaches</h2>", _table(rows, [first, *result]), _note(note)]
-    if design:
-        parts += ["<h2>How each decodes</h2>", _table(rows, [first, *design])]
+    scores = {str(next(iter(row.values()))): show("mean IoU", row.get("mean IoU")) for row in rows}
+    parts = [f"<p>{_summary(rows)}</p>", f"<pre>{escape(command)}</pre>", *_tables(rows)]
     parts += ["<h2>Training</h2>", _charts(panels)]
-    parts += ["<h2>The same images, segmented by all</h2>"]
-    parts += [_note("Below each name: the share of counted pixels that are wrong."), _key(key)]
-    parts += [_pictures(s, strip) for s, strip in zip(samples[:8], strips, strict=False)]
-    parts += ["<h2>Where they differ most</h2>"]
-    parts += [
-        _note(
-            "Enlarged where the models disagree most. Below each: wrong pixels red, right ones "
-            "dark; below the image, the place; below the truth, brighter where more pairs differ."
-        )
-    ]
-    for i, (crop, remark) in enumerate(crops):
-        parts += [_pictures(crop, close[2 * i], below=close[2 * i + 1]), _note(remark)]
-    parts += ["<h2>Facts</h2>", _facts(facts)]
-    return _page(folder, title, parts)
+    parts += _compared(folder, samples, classes, scores) + _differences(folder, samples, classes)
+    return _page(folder, title, [*parts, "<h2>Facts</h2>", _facts(facts)])
 
 
 def write_run(
@@ -171,29 +184,27 @@ def write_run(
         parts += ["<h2>Samples</h2>", _key(visualize.legend(classes, _maps(samples)))]
     for sample in samples:
         image, label = sample["image"], sample["label"]
-        shown = {"image": image, "truth": visualize.overlay(image, label, k)}
+        figures = _figure(image, "image") + _figure(visualize.overlay(image, label, k), "truth")
         for name, labels in sample["predictions"].items():
-            shown[name] = visualize.overlay(image, labels, k)
-            shown[f"wrong: {_share(labels, label)}"] = visualize.errors(labels, label)
-        figures = [_figure(picture, name) for name, picture in shown.items()]
-        parts.append(f"<div class=strip>{''.join(figures)}</div>")
-    parts += ["<h2>Facts</h2>", _facts(facts)]
-    return _page(folder, title, parts)
+            figures += _figure(visualize.overlay(image, labels, k), name)
+            figures += _figure(visualize.errors(labels, label), f"wrong: {_share(labels, label)}")
+        parts.append(f"<div class=strip>{figures}</div>")
+    return _page(folder, title, [*parts, "<h2>Facts</h2>", _facts(facts)])
 
 
 def show(column: str, value: object) -> str:
     """A cell's text: scores to 3 decimals, other reals to 3 digits, whole numbers in full."""
     if isinstance(value, tuple):
-        mean, spread = value
-        places = len(show(column, mean).partition(".")[2])
-        return f"{show(column, mean)} ± {spread:,.{places}f}"
+        (mean, spread), text = value, show(column, value[0])
+        places = len(text.partition(".")[2])
+        return f"{text} ± {spread:,.{places}f}" if math.isfinite(mean + spread) else text
     if isinstance(value, numbers.Integral):
         return f"{value:,}"
     if not isinstance(value, numbers.Real):
         return "–" if value is None else str(value)
     if not math.isfinite(value):
         return "–"
-    if re.search("accuracy|IoU|F$", column):
+    if re.search("accuracy|iou|f$", column.lower()):
         return f"{value:.3f}"
     return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
@@ -224,21 +235,84 @@ def _best(rows: list[dict[str, object]]) -> dict[str, object]:
 
 def _summary(rows: list[dict[str, object]]) -> str:
     said = []
-    for column, words in {"mean IoU": "Highest mean IoU", "boundary F": "best boundaries"}.items():
+    for column, words in {
+        "mean IoU": "Highest mean IoU",
+        "boundary F": "Highest boundary F",
+    }.items():
         if column in (best := _best(rows)):
             row = next(row for row in rows if row.get(column) == best[column])
             name = escape(str(next(iter(row.values()))))
-            said.append(f"{words}: <b>{name}</b> ({show(column, best[column])})")
-    return "One encoder, the same data and budget; only the decoder differs. " + "; ".join(said)
+            value = show(column, best[column]).replace(" ", "\u00a0")
+            said.append(f"{words}: <b>{name}</b> ({value}).")
+    return "One encoder, the same data and budget; only the decoder differs. " + " ".join(said)
+
+
+def _tables(rows: list[dict[str, object]]) -> list[str]:
+    """What was measured, then what each model is: two tables, since one would be too wide."""
+    first, *columns = _columns(rows)
+    result = [column for column in columns if column in BEST]
+    design = [column for column in columns if column not in BEST]
+    parts = []
+    if result:
+        note = "Best value of each column in bold."
+        if any(isinstance(v, tuple) for row in rows for v in row.values()):
+            note += " Mean ± spread over seeds."
+        parts += ["<h2>What each decoder reaches</h2>", _table(rows, [first, *result]), _note(note)]
+    if design:
+        parts += ["<h2>How each decodes</h2>", _table(rows, [first, *design])]
+    return parts
+
+
+def _compared(folder: Path, samples: list[dict], classes: tuple, scores: dict) -> list[str]:
+    """Writes comparison.png of the first four samples; returns the page's section."""
+    names, key = list(samples[0]["predictions"]), visualize.legend(classes, _maps(samples))
+    heads = [f"{name}\nmean IoU {scores[name]}" if name in scores else name for name in names]
+    strips = [_strip(sample, len(classes)) for sample in samples]
+    sheet = visualize.grid(strips[:4], ["image", "truth", *heads], [""] * len(strips[:4]), key)
+    _save(folder / "comparison.png", sheet)
+    note = _note("Below each name: the share of counted pixels that are wrong.")
+    pictures = [_pictures(s, strip) for s, strip in zip(samples[:8], strips, strict=False)]
+    return ["<h2>The same images, segmented by all</h2>", note, _key(key), *pictures]
+
+
+def _differences(folder: Path, samples: list[dict], classes: tuple) -> list[str]:
+    """Writes differences.png; returns the page's section."""
+    crops = visualize.differences(samples, most=3)
+    rows, captions = [], []
+    marks = {"right": visualize.DIM, "wrong": visualize.RED}
+    parts = ["<h2>Where they differ most</h2>", _note(CLOSE), _key(marks)]
+    for crop in crops:
+        wrong = [visualize.errors(p, crop["label"]) for p in crop["predictions"].values()]
+        below = [crop["frame"], crop["disagreement"], *wrong]
+        rows += [_strip(crop, len(classes)), below]
+        captions += ["", f"{crop['where']} {BELOW}"]
+        stacked = [_stack(*pair) for pair in zip(*rows[-2:], strict=True)]
+        parts += [_pictures(crop, stacked), _note(crop["where"])]
+    heads = ["image", "truth", *samples[0]["predictions"]]
+    key = visualize.legend(classes, _maps(crops)) | marks
+    _save(folder / "differences.png", visualize.grid(rows, heads, captions, key))
+    return parts
+
+
+def _stack(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Two pictures of one width, a white line between."""
+    width = max(top.shape[1], 240)
+    top, bottom = visualize.fit(top, width), visualize.fit(bottom, width)
+    return np.concatenate([top, np.full((6, width, 3), 255, np.uint8), bottom])
 
 
 def _check(samples: list[dict]) -> None:
     for i, sample in enumerate(samples):
+        if list(sample["predictions"]) != (names := list(samples[0]["predictions"])):
+            raise InputError(
+                f"every sample is predicted by the same models, {names}; got "
+                f"{list(sample['predictions'])} for sample {i}; predict it with all of them"
+            )
         for name, labels in sample["predictions"].items():
             if labels.shape != sample["label"].shape:
                 raise InputError(
-                    f"a prediction is as large as its label, {sample['label'].shape}; sample {i} of "
-                    f"{name} is {labels.shape}; resize it to the label first"
+                    f"a prediction is as large as its label, {sample['label'].shape}; got "
+                    f"{labels.shape} by {name} for sample {i}; resize it to the label first"
                 )
 
 
@@ -257,30 +331,22 @@ def _share(predicted: np.ndarray, labels: np.ndarray) -> str:
 
 
 def _panels(histories: dict[str, list[dict]] | list[dict]) -> dict[str, dict]:
-    """Lines by quantity: for several runs one line a run, for one run one line a validation score."""
+    """Lines by quantity: of several runs a line for each run, of one run a line for each score."""
     if isinstance(histories, list):
         validation = {words: _points(histories, key) for key, words in SCORES.items()}
-        losses = {"training": _smooth(_points(histories, "loss"))}
+        losses = {"training": visualize.smooth(_points(histories, "loss"))}
         return {"loss": losses, "validation": {n: p for n, p in validation.items() if p}}
-    panels = {"training loss": {n: _smooth(_points(h, "loss")) for n, h in histories.items()}}
+    panels = {
+        "training loss": {n: visualize.smooth(_points(h, "loss")) for n, h in histories.items()}
+    }
     for key in ("mean_iou", "boundary_f"):
         panels[f"validation {SCORES[key]}"] = {n: _points(h, key) for n, h in histories.items()}
     return {quantity: lines for quantity, lines in panels.items() if any(lines.values())}
 
 
-def _points(history: list[dict], key: str) -> list[tuple[float, float]]:
+def _points(history: list[dict], key: str) -> list[visualize.Point]:
     found = ((h["step"], h.get(key, h.get("val", {}).get(key))) for h in history)
-    return [(step, float(value)) for step, value in found if value is not None]
-
-
-def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Moving average over about a twentieth of the run, without a start from zero."""
-    keep, total, weight, smooth = 1 - 1 / max(1.0, len(points) / 20), 0.0, 0.0, []
-    for step, value in points:
-        if math.isfinite(value):
-            total, weight = keep * total + value, keep * weight + 1
-            smooth.append((step, total / weight))
-    return smooth
+    return [(float(step), float(value)) for step, value in found if value is not None]
 
 
 def _page(folder: Path, title: str, parts: list[str]) -> Path:
@@ -323,7 +389,7 @@ def _table(rows: list[dict[str, object]], columns: list[str]) -> str:
     for row in rows:
         cells = f"<th>{escape(show(columns[0], row.get(columns[0])))}</th>"
         for column in columns[1:]:
-            text = escape(show(column, row.get(column))).replace(" ±", "&nbsp;<small>±") 
+            text = escape(show(column, row.get(column))).replace(" ±", "&nbsp;<small>±")
             text += "</small>" if "<small>" in text else ""
             marked = row.get(column) is not None and row.get(column) == best.get(column)
             cells += f"<td{side[column]}>{f'<b>{text}</b>' if marked else text}</td>"
@@ -353,18 +419,19 @@ def _figure(picture: np.ndarray, caption: str) -> str:
     """A picture, 640 pixels wide at most: PNG, or JPEG where it is a large photograph."""
     if picture.shape[1] > 640:
         picture = visualize.fit(picture, 640)
-    photo = picture.size > 3 * 256**2 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 4096
-    form, file = "JPEG" if photo else "PNG", io.BytesIO()
-    Image.fromarray(picture).save(file, form, optimize=True, quality=90)
+    image, file = Image.fromarray(np.ascontiguousarray(picture)), io.BytesIO()
+    small = image.width <= 256
+    form = "PNG" if small or image.getcolors(4096) else "JPEG"  # None: there are more colours
+    image.save(file, form, optimize=True, quality=90)
     data = f"data:image/{form.lower()};base64,{b64encode(file.getvalue()).decode()}"
     name, _, remark = caption.partition("\n")
-    words = f"{escape(name)}<small>{escape(remark)}</small>"
-    return f'<figure><img alt="{escape(name)}" src="{data}"><figcaption>{words}</figcaption></figure>'
+    words = f"<figcaption>{escape(name)}<small>{escape(remark)}</small></figcaption>"
+    crisp = " class=px" if small else ""
+    return f'<figure><img{crisp} alt="{escape(name)}" src="{data}">{words}</figure>'
 
 
-def _pictures(sample: dict, strip: list[np.ndarray], below: list[np.ndarray] | None = None) -> str:
-    shares = {n: f"{n}\n{_share(p, sample['label'])}" for n, p in sample["predictions"].items()}
-    captions = ["image", "truth", *shares.values()]
-    pairs = zip(strip, captions, strict=True)
-    figures = [_figure(picture, caption) for picture, caption in pairs]
+def _pictures(sample: dict, strip: list[np.ndarray]) -> str:
+    shares = [f"{n}\n{_share(p, sample['label'])}" for n, p in sample["predictions"].items()]
+    captions = ["image", "truth", *shares]
+    figures = [_figure(p, caption) for p, caption in zip(strip, captions, strict=True)]
     return f"<div class=strip>{''.join(figures)}</div>"

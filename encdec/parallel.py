@@ -5,6 +5,7 @@ they return their argument. Under `jit` the arrays are global, so nothing is lef
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -48,58 +49,63 @@ def mesh() -> Mesh:
 
 
 def replicate(tree: Any) -> Any:
-    """Puts a host or device tree whole on every device, so that a step compiles once."""
+    """Puts a tree whole on every device; a step that starts from it compiles once."""
     return jax.device_put(tree, NamedSharding(mesh(), P()))
 
 
-def split(batch: Any) -> Any:
-    """Rows of this host's batch over its devices, as one global array."""
-    rows = NamedSharding(mesh(), P(AXIS))
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
+def replicated(shapes: Any) -> Any:
+    """Shapes and types of a tree, to be placed as `replicate` does."""
+    whole = NamedSharding(mesh(), P())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
 
 
 def check_batch(batch: int) -> None:
-    """Raises InputError unless the global batch divides evenly over devices."""
+    """Raises InputError unless the global batch divides evenly over the devices."""
     if batch < 1 or batch % jax.device_count():
         raise InputError(
             f"batch must be a positive multiple of the {jax.device_count()} devices; got {batch}"
         )
 
 
-def jit(step: Callable, donate: bool = True) -> Callable:
-    """Compiles `step(state, batch, *rest)` over the mesh: state whole, batch split by rows."""
-    whole, rows = NamedSharding(mesh(), P()), NamedSharding(mesh(), P(AXIS))
-    return jax.jit(
-        lambda state, batch, *rest: step(state, jax.lax.with_sharding_constraint(batch, rows), *rest),
-        out_shardings=whole,
-        donate_argnums=(0,) if donate else (),
+@dataclass(frozen=True)
+class Compiled:
+    """A step over all devices: `(state, batch, *rest)`, the batch this host's rows as numpy.
+
+    State, the rest and the outputs are whole on every device, under both drivers.
+    """
+
+    function: Any
+    split: Callable
+
+    def __call__(self, state: Any, batch: Any, *rest: Any) -> Any:
+        return self.function(state, jax.tree.map(self.split, batch), *rest)
+
+    def programs(self) -> int:
+        """How many programs were compiled: one, if shapes and types stay the same."""
+        return self.function._cache_size()
+
+
+def jit(step: Callable, *, donate: bool = True) -> Compiled:
+    """The step under `jit`: arrays are global, the batch is split over the mesh by rows."""
+    rows = NamedSharding(mesh(), P(AXIS))
+    function = jax.jit(
+        step, out_shardings=NamedSharding(mesh(), P()), donate_argnums=(0,) if donate else ()
     )
+    return Compiled(function, lambda x: jax.make_array_from_process_local_data(rows, x))
 
 
-def pmap(step: Callable, donate: bool = True) -> Callable:
-    """Compiles `step(state, batch, *rest)` with the axis `AXIS` bound: one program a device.
+def pmap(step: Callable, *, rest: int = 1, donate: bool = True) -> Compiled:
+    """The step under `pmap`: each device sees its rows, and the axis `AXIS` is bound.
 
-    State and outputs are whole, as under `jit`: no leading device axis to strip or to save.
+    Args:
+      rest: number of arguments after the batch.
     """
     local = jax.local_device_count()
-
-    def rows(x: jax.Array) -> jax.Array:
-        return x.reshape(local, x.shape[0] // local, *x.shape[1:])
-
-    def call(state: Any, batch: Any, *rest: Any) -> Any:
-        return mapped(rest)(state, jax.tree.map(rows, batch), *rest)
-
-    compiled = {}
-
-    def mapped(rest: tuple) -> Callable:
-        if len(rest) not in compiled:
-            compiled[len(rest)] = jax.pmap(
-                step,
-                axis_name=AXIS,
-                in_axes=(None, 0, *(None for _ in rest)),
-                out_axes=None,
-                donate_argnums=(0,) if donate else (),
-            )
-        return compiled[len(rest)]
-
-    return call
+    function = jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0) + (None,) * rest,
+        out_axes=None,
+        donate_argnums=(0,) if donate else (),
+    )
+    return Compiled(function, lambda x: x.reshape(local, len(x) // local, *x.shape[1:]))

@@ -4,7 +4,9 @@ Numpy in, numpy out; no display, no global drawing state. Label maps hold class 
 """
 
 import colorsys
+import math
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib
@@ -12,12 +14,14 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import uniform_filter
 
 from encdec.arrays import IGNORE
 from encdec.errors import InputError
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Colour = tuple[int, int, int]
+Point = tuple[float, float]
 
 GREY: Colour = (128, 128, 128)
 DIM: Colour = (38, 43, 51)
@@ -125,7 +129,9 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
 
 
-def _write(draw: ImageDraw.ImageDraw, x: int, y: int, text: str, size: int, room: int, *, bold=False):
+def _write(
+    draw: ImageDraw.ImageDraw, x: int, y: int, text: str, size: int, room: int, *, bold=False
+):
     """Writes one line from its left middle, smaller if it must be, to stay within `room` pixels."""
     while size > 8 and _font(size, bold).getlength(text) > room:
         size -= 1
@@ -164,7 +170,7 @@ def grid(
     lines = max(title.count("\n") for title in titles) + 1
     head = margin // 2 + lines * line
     body = sum(heights) + gap * len(rows) + line * sum(map(bool, captions))
-    spots, x, y = [], margin, head + body + line // 2
+    spots, x, y = [], margin, head + body + line // 2 + 6
     for name in key or ():  # the key wraps like words
         room = round(_font(text).getlength(name)) + 80
         if x > margin and x + room > width - margin:
@@ -194,7 +200,7 @@ def grid(
     return np.asarray(sheet)
 
 
-def curves(panels: dict[str, dict[str, list[tuple[float, float]]]], *, key: bool) -> Figure:
+def curves(panels: dict[str, dict[str, list[Point]]], *, key: bool) -> Figure:
     """One panel for each quantity, one line for each name, colours by order of first appearance.
 
     Args:
@@ -203,18 +209,18 @@ def curves(panels: dict[str, dict[str, list[tuple[float, float]]]], *, key: bool
     """
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     columns = max(1, len(panels))
-    figure = Figure(figsize=(4.6 * columns, 3.1 + 0.35 * key), layout="constrained")
+    figure = Figure(figsize=(3.3 * columns, 2.5 + 0.3 * key), layout="constrained")
     drawn = {}
     for i, (quantity, lines) in enumerate(panels.items()):
         axes = figure.add_subplot(1, columns, i + 1)
         for name, points in lines.items():
             finite = np.array([p for p in points if np.isfinite(p[1])]).reshape(-1, 2)
-            marker = {"marker": "o", "markersize": 3.5} if len(finite) <= 25 else {}
+            marker = {"marker": "o", "markersize": 3} if len(finite) <= 25 else {}
             colour = SERIES[names.index(name) % len(SERIES)]
-            (drawn[name],) = axes.plot(*finite.T, color=colour, linewidth=1.8, **marker)
+            (drawn[name],) = axes.plot(*finite.T, color=colour, linewidth=1.6, **marker)
         axes.set_title(quantity, loc="left", fontsize=11)
-        axes.set_xlabel("step", fontsize=9.5)
-        axes.tick_params(labelsize=9.5, length=0)
+        axes.set_xlabel("step", fontsize=9)
+        axes.tick_params(labelsize=9, length=0)
         axes.grid(axis="y", color="#8b939c", alpha=0.3, linewidth=0.8)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_alpha(0.4)
@@ -226,3 +232,62 @@ def curves(panels: dict[str, dict[str, list[tuple[float, float]]]], *, key: bool
             drawn.values(), drawn, loc="outside upper left", ncols=6, frameon=False, fontsize=10
         )
     return figure
+
+
+def smooth(points: list[Point]) -> list[Point]:
+    """Moving average over about a twentieth of the line, unbiased at its start."""
+    keep, total, weight, averages = 1 - 1 / max(1.0, len(points) / 20), 0.0, 0.0, []
+    for step, value in points:
+        if math.isfinite(value):
+            total, weight = keep * total + value, keep * weight + 1
+            averages.append((step, total / weight))
+    return averages
+
+
+def differences(samples: list[dict], most: int) -> list[dict]:
+    """Crops, a third of the shorter side, where most pairs of models disagree; one a sample.
+
+    Args:
+      samples: {"image", "label", "predictions": {name: labels}}; a lone model is paired with truth.
+
+    Returns:
+      At most `most`, strongest first: a sample of the crop, with "frame" (the square of the image
+      around it, the crop framed), "disagreement" (share of pairs that differ, as grey) and "where".
+    """
+    found = []
+    for i, sample in enumerate(samples):
+        label, voters = sample["label"], list(sample["predictions"].values())
+        pairs = list(combinations(voters if len(voters) > 1 else [*voters, label], 2))
+        differ = np.mean([(a != b) & (label != IGNORE) for a, b in pairs], axis=0)
+        side = max(1, min(label.shape) // 3)
+        near = uniform_filter(differ, side, mode="constant")
+        near = near[side // 2 : side // 2 + label.shape[0] - side + 1]
+        near = near[:, side // 2 : side // 2 + label.shape[1] - side + 1]
+        y, x = (int(v) for v in np.unravel_index(near.argmax(), near.shape))
+        part = (slice(y, y + side), slice(x, x + side))
+
+        image, rim = enlarge(sample["image"], label.shape), max(1, side // 24)
+        inner = (slice(y + rim, y + side - rim), slice(x + rim, x + side - rim))
+        frame = image.copy()
+        frame[part] = 255
+        frame[inner] = image[inner]
+        square = min(label.shape)
+        top, left = (
+            min(max(0, c + side // 2 - square // 2), n - square)
+            for c, n in zip((y, x), label.shape, strict=True)
+        )
+        grey = (255 * differ[part]).round().astype(np.uint8)
+        where = (
+            f"Test image {i + 1}, rows {y} to {y + side}, columns {x} to {x + side}: on average "
+        )
+        crop = {
+            "image": image[part],
+            "label": label[part],
+            "predictions": {name: p[part] for name, p in sample["predictions"].items()},
+            "frame": frame[top : top + square, left : left + square],
+            "disagreement": np.repeat(grey[..., None], 3, axis=-1),
+            "where": f"{where}two models differ on {100 * differ[part].mean():.0f} % of pixels.",
+        }
+        found.append((differ[part].mean(), crop))
+    found.sort(key=lambda scored: -scored[0])
+    return [crop for _, crop in found[:most]]

@@ -19,9 +19,9 @@ class Score(Place):
     scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
         score = nn.Conv(
-            self.channels, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv"
+            channels, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv"
         )
         return score(x * self.scale if self.scale != 1 else x)
 
@@ -33,9 +33,9 @@ class Deconvolution(Place):
     """Transposed convolution that starts as bilinear interpolation and learns (§3.3)."""
 
     @nn.compact
-    def __call__(self, x: Map, *, factor: int, train: bool) -> Map:
+    def __call__(self, x: Map, *, factor: int, channels: int, train: bool) -> Map:
         up = ConvTranspose(
-            self.channels,
+            channels,
             kernel=2 * factor,
             stride=factor,
             bias=False,

@@ -16,9 +16,9 @@ class Lateral(Place):
     """1x1 convolution from a skip to the pyramid's width; linear, as is the whole pyramid."""
 
     @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
         conv = nn.Conv(
-            self.channels, (1, 1), kernel_init=xavier_uniform, dtype=self.dtype, name="conv"
+            channels, (1, 1), kernel_init=xavier_uniform, dtype=self.dtype, name="conv"
         )
         return conv(x)
 
@@ -29,7 +29,7 @@ class Lateral(Place):
 class Nearest(Place):
     """Nearest-neighbour upsampling."""
 
-    def __call__(self, x: Map, *, factor: int, train: bool) -> Map:
+    def __call__(self, x: Map, *, factor: int, channels: int, train: bool) -> Map:
         return layers.nearest(x, factor)
 
     def reach(self, cells: int, factor: int) -> int:
@@ -40,9 +40,9 @@ class Smooth(Place):
     """3x3 convolution on the merged map: reduces the aliasing of upsampling (§3)."""
 
     @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
         conv = nn.Conv(
-            self.channels,
+            channels,
             (3, 3),
             padding=1,
             kernel_init=xavier_uniform,

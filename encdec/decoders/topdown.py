@@ -13,21 +13,18 @@ from encdec.layers import Dtype, centre_crop
 class Place(nn.Module):
     """A place of the walk: a small module that is cloned, with its own weights, for each level.
 
-    Attributes:
-      channels: width of the level; the walk sets it.
-
-    A place also says how far it reaches: from how many adjacent cells of its input, in the worst
-    phase, `cells` adjacent cells of its output come (one axis). `geometry` adds these up.
+    Called with a map, the level's width `channels`, `train`, and, to upsample, the `factor`. It
+    also says how far it reaches: from how many adjacent cells of its input, in the worst phase,
+    `cells` adjacent cells of its output come (one axis). `geometry` adds these up.
     """
 
-    channels: int = 0
     dtype: Dtype | None = None
 
 
 class Copy(Place):
     """The map itself."""
 
-    def __call__(self, x: Map, *, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
         return x
 
     def reach(self, cells: int) -> int:
@@ -73,26 +70,30 @@ class TopDown(nn.Module):
         path, coarser, outputs = None, None, {}
         for stride, width in self.walk():
 
-            def place(template: Place, kind: str, stride: int = stride, width: int = width) -> Place:
-                dtype = template.dtype or self.dtype
-                name = f"{kind}_s{stride}"
-                return template.clone(parent=self, name=name, channels=width, dtype=dtype)
-
+            wide = {"channels": width, "train": train}
             skip = maps[stride] if stride in self.strides else None
             if skip is not None and (path is None or self.merge != "top"):
-                skip = place(self.lateral, "lateral")(skip, train=train)
+                skip = self.at("lateral", stride)(skip, **wide)
             if path is None or (self.merge == "skip" and skip is not None):
                 path = skip
             else:
-                up = place(self.upsample, "upsample")(path, factor=coarser // stride, train=train)
+                up = self.at("upsample", stride)(path, factor=coarser // stride, **wide)
                 path = self.join(up, skip)
             if coarser is not None:
-                path = place(self.refine, "refine")(path, train=train)
+                path = self.at("refine", stride)(path, **wide)
             if self.levels == "every" or stride == self.bottom:
-                outputs[stride] = place(self.output, "output")(path, train=train)
+                outputs[stride] = self.at("output", stride)(path, **wide)
             coarser = stride
         return outputs
 
+    @nn.nowrap
+    def at(self, kind: str, stride: int) -> Place:
+        """The place's own module for a level: `lateral_s8`, …"""
+        template = getattr(self, kind)
+        dtype = template.dtype or self.dtype
+        return template.clone(parent=self, name=f"{kind}_s{stride}", dtype=dtype)
+
+    @nn.nowrap
     def join(self, up: Map, skip: Map | None) -> Map:
         """Merges the upsampled map with the skip of its level, cropped to one size."""
         if skip is None:
@@ -132,18 +133,27 @@ class TopDown(nn.Module):
             )
         return list(zip(strides, widths, strict=True))
 
-    def receptive_field(self, fields: dict[int, int]) -> int:
-        """Input pixels behind one cell of the finest map, given those behind the encoder's."""
-        cells = self.output.reach(1)
+    def outputs(self) -> tuple[int, ...]:
+        """Strides of the maps that are returned, fine to coarse."""
+        return tuple(s for s, _ in self.walk()[::-1] if self.levels == "every" or s == self.bottom)
+
+    def receptive_field(self, fields: dict[int, int], cells: dict[int, int]) -> int:
+        """Input pixels behind that many adjacent cells of the returned maps, in the worst phase.
+
+        Args:
+          fields: input pixels behind one cell of each encoder map.
+          cells: by stride; of the returned maps.
+        """
+        path = widest = 0
         levels = [stride for stride, _ in self.walk()][::-1]
-        widest = 0
         for stride, coarser in zip(levels, [*levels[1:], None], strict=True):
+            path = max(path, self.output.reach(cells[stride]) if stride in cells else 0)
             if coarser is not None:
-                cells = self.refine.reach(cells)
-            if stride in self.strides and (coarser is None or self.merge != "top"):
-                seen = self.lateral.reach(cells)
-                widest = max(widest, fields[stride] + (seen - 1) * stride)
-            if coarser is None or (self.merge == "skip" and stride in self.strides):
-                return widest
-            cells = self.upsample.reach(cells, coarser // stride)
+                path = self.refine.reach(path)
+            used = stride in self.strides
+            if used and (coarser is None or self.merge != "top"):
+                widest = max(widest, fields[stride] + (self.lateral.reach(path) - 1) * stride)
+            if coarser is not None:
+                severed = self.merge == "skip" and used
+                path = 0 if severed else self.upsample.reach(path, coarser // stride)
         return widest

@@ -13,9 +13,9 @@ class UpConv(Place):
     """"Up-convolution": transposed, kernel and stride equal (2x2 in the paper)."""
 
     @nn.compact
-    def __call__(self, x: Map, *, factor: int, train: bool) -> Map:
+    def __call__(self, x: Map, *, factor: int, channels: int, train: bool) -> Map:
         up = ConvTranspose(
-            self.channels, kernel=factor, stride=factor, dtype=self.dtype, name="conv"
+            channels, kernel=factor, stride=factor, dtype=self.dtype, name="conv"
         )
         return up(x)
 
@@ -35,10 +35,10 @@ class DoubleConv(Place):
     norm: NormKind = "none"
 
     @nn.compact
-    def __call__(self, x: Map, *, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
         for i in (1, 2):
             conv = ConvNormRelu(
-                self.channels, self.norm, self.padded, dtype=self.dtype, name=f"conv{i}"
+                channels, self.norm, self.padded, dtype=self.dtype, name=f"conv{i}"
             )
             x = conv(x, train=train)
         return x

@@ -47,6 +47,14 @@ class Merge(nn.Module):
             logits = bilinear(logits, finest)
         return {"logits": logits[:, : size[0], : size[1]]}
 
-    def reach(self, stride: int) -> int:
-        """Cells of the finest map behind one pixel, in the worst phase."""
-        return 4 if stride > 1 else 3
+    def reach(self, strides: tuple[int, ...]) -> dict[int, int]:
+        """Adjacent cells behind one pixel, by stride of the maps, in the worst phase."""
+        finest, reached = min(strides), {}
+        for stride in strides:
+            cells, level = 2 if finest > 1 else 1, finest
+            if stride == finest:
+                cells += 2
+            while level < stride:
+                cells, level = cells // 2 + 2 + 2, level * 2  # bilinear 2x, then 3x3
+            reached[stride] = cells
+        return reached

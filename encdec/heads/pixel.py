@@ -48,6 +48,6 @@ class Pixel(nn.Module):
             x = bilinear(x, stride)
         return {"logits": x[:, : size[0], : size[1]]}
 
-    def reach(self, stride: int) -> int:
-        """Cells of the finest map behind one pixel, in the worst phase."""
-        return 2 if stride > 1 else 1
+    def reach(self, strides: tuple[int, ...]) -> dict[int, int]:
+        """Adjacent cells behind one pixel, by stride of the maps, in the worst phase."""
+        return {min(strides): 2 if min(strides) > 1 else 1}

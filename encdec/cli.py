@@ -1,0 +1,186 @@
+"""The command line: `encdec COMMAND …`, and `python experiments/NAME.py [COMMAND] …`."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import jaxlib
+import numpy as np
+import tyro
+from PIL import Image
+
+from encdec import visualize
+from encdec.checkpoint import Checkpoints
+from encdec.data.check import check
+from encdec.data.datasets import TFDS, CamVid, Dataset, Folder, Shapes, VOCSegmentation
+from encdec.data.folders import read_image
+from encdec.errors import InputError
+from encdec.evaluate import evaluate, evaluator
+from encdec.experiment import Experiment, load
+from encdec.predict import predict
+from encdec.summary import summary
+from encdec.train.loop import run, shapes_of_state
+from encdec.train.state import State
+
+DATASETS: dict[str, type[Dataset]] = {
+    "shapes": Shapes,
+    "camvid": CamVid,
+    "voc": VOCSegmentation,
+    "folder": Folder,
+    "tfds": TFDS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train; or, the folder holding this very run already, go on with it.
+
+    Attributes:
+      workdir: the run folder.
+    """
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    workdir: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Attributes:
+    run: folder of a finished or interrupted run.
+    """
+
+    run: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Write the label map and an overlay of each image.
+
+    Attributes:
+      images: files to segment.
+      run: folder of a run.
+      out: folder for <image>_mask.png (class ids) and <image>_overlay.png.
+    """
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    run: Path
+    out: Path = Path("predictions")
+
+
+def train_command(args: list[str], experiment: Experiment) -> None:
+    """train: see `Train`."""
+    default = Train(experiment, Path("runs") / Path(sys.argv[0]).stem)
+    asked = tyro.cli(Train, default=default, args=args)
+    run(asked.experiment, asked.workdir)
+
+
+def evaluate_command(args: list[str]) -> None:
+    """evaluate: score a run on a split (--data.split) of any folder (--data.root)."""
+    experiment, folder = _experiment(args)
+    state = _state(experiment, folder)
+    scores = evaluate(experiment, state.variables(), evaluator(experiment))
+    named = {f"iou/{name}": scores.pop(f"iou/{i}") for i, name in enumerate(experiment.data.classes)}
+    head = {"run": str(folder), "step": int(state.step), "split": experiment.data.split}
+    finite = {name: value if np.isfinite(value) else None for name, value in (scores | named).items()}
+    print(json.dumps(head | finite))
+
+
+def predict_command(args: list[str]) -> None:
+    """predict: write masks and overlays of images."""
+    asked = tyro.cli(Predict, args=args)
+    experiment = load(asked.run)
+    images = [(path, read_image(path)) for path in asked.images]
+    variables = _state(experiment, asked.run).variables()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for path, image in images:
+        labels = predict(experiment.model, variables, image, shrink=experiment.data.shrink)
+        labels = labels.astype(np.uint8)
+        picture = visualize.overlay(image, labels, len(experiment.data.classes))
+        for kind, array in (("mask", labels), ("overlay", picture)):
+            target = asked.out / f"{path.stem}_{kind}.png"
+            Image.fromarray(array).save(target)
+            print(target)
+
+
+def summary_command(args: list[str], experiment: Experiment | None = None) -> None:
+    """summary: layers, parameters, FLOPs, geometry of a run's or a script's model."""
+    experiment = tyro.cli(Experiment, default=experiment, args=args) if experiment else _experiment(args)[0]
+    print(summary(experiment.model, experiment.augment.size))
+
+
+def check_command(args: list[str]) -> None:
+    """check: name every bad file of a data set: encdec check folder --root DIR."""
+    if not args or args[0] not in DATASETS:
+        raise InputError(f"wanted one of {', '.join(DATASETS)} after check; got {' '.join(args) or 'nothing'}")
+
+    @dataclasses.dataclass(frozen=True)
+    class Check:
+        data: Annotated[DATASETS[args[0]], tyro.conf.arg(name="")]
+        splits: tuple[str, ...] = ("train", "val")
+
+    asked = tyro.cli(Check, args=args[1:])
+    faults = check(asked.data, asked.splits)
+    print("\n".join([*faults, f"{len(faults)} fault(s)"]))
+    if faults:
+        raise SystemExit(2)
+
+
+def _experiment(args: list[str]) -> tuple[Experiment, Path]:
+    """The experiment of --run, with the other flags changed."""
+    asked, rest = tyro.cli(Run, args=args, return_unknown_args=True)
+    return tyro.cli(Experiment, default=load(asked.run), args=rest), asked.run
+
+
+def _state(experiment: Experiment, folder: Path) -> State:
+    checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
+    state = checkpoints.restore(shapes_of_state(experiment))
+    checkpoints.close()
+    if state is None:
+        raise InputError(f"wanted a checkpoint under {folder}; there is none yet: train first")
+    return state
+
+
+def quicken() -> None:
+    """Sets the one XLA flag that pays on a CPU, unless the user has set XLA_FLAGS' own.
+
+    Without YNN fusions, both cores work in a convolution's gradient (jaxlib 0.10: steps take 0.7
+    to 0.97 of the time). For entry points alone: importing encdec changes no flags.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "ynn_fusion" not in flags and jaxlib.__version__.startswith("0.10."):
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_experimental_ynn_fusion_type=".strip()
+
+
+def guarded(action: Callable[[], Any]) -> None:
+    """Runs an entry point: wrong input is one line and exit code 2, without a traceback."""
+    quicken()
+    try:
+        action()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def main(experiment: Experiment | None = None) -> None:
+    """`encdec …`; or, with an experiment, the command line of its script, which trains."""
+    commands = {"evaluate": evaluate_command, "predict": predict_command, "check": check_command}
+    commands["summary"] = summary_command
+    if experiment is not None:
+        commands["train"] = lambda args: train_command(args, experiment)
+        commands["summary"] = lambda args: summary_command(args, experiment)
+    args = sys.argv[1:]
+    if experiment is not None and (not args or args[0].startswith("-")):
+        args = ["train", *args]
+    if not args or args[0] not in commands:
+        lines = [action.__doc__ for action in (evaluate_command, predict_command, check_command, summary_command)]
+        print("usage: encdec COMMAND …   (each has --help)\n  " + "\n  ".join(lines))
+        print("To train: python experiments/NAME.py, or experiments/compare.py")
+        raise SystemExit(0 if args in ([], ["-h"], ["--help"]) else 2)
+    guarded(lambda: commands[args[0]](args[1:]))

@@ -1,0 +1,186 @@
+"""What training sees of an image: a random crop, flipped, scaled, rotated, recoloured.
+
+One sampling field per example moves the image, its labels, instance ids, pixel weights and boxes,
+so they stay together. An example's draw follows from the key and its position in the global batch
+alone: any number of devices sees the same.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray, Shaped
+
+from encdec.arrays import IGNORE, Batch
+from encdec.errors import InputError
+
+FILL = {"label": IGNORE, "instances": 0, "weight": 0}
+"""What lies outside the image, in the maps that are read by nearest neighbour."""
+
+Example = dict[str, Shaped[Array, "..."]]
+Point = Float[Array, "2"]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random (key, batch) -> batch; the defaults crop and flip, exact to the pixel.
+
+    Attributes:
+      size: rows and columns of the result. The crop lies inside the image's valid part where it
+        fits, and around it where it does not; then the image is continued by its edge pixels and
+        the label by 255.
+      flip: probability of a mirror image, left to right.
+      scale: range of magnification, log-uniform; above 1 things grow.
+      rotate: largest angle in degrees, either way.
+      colour: strength c in [0, 1]: brightness, contrast and saturation times 1 - c to 1 + c,
+        hue turned by up to 90 c degrees.
+    """
+
+    size: tuple[int, int]
+    flip: float = 0.5
+    scale: tuple[float, float] = (1.0, 1.0)
+    rotate: float = 0.0
+    colour: float = 0.0
+
+    def __post_init__(self):
+        if min(self.size) < 1:
+            raise InputError(f"augment size wants rows and columns of 1 or more, got {self.size}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise InputError(f"augment scale wants 0 < low <= high, got {self.scale}")
+        for name, highest in (("flip", 1), ("colour", 1), ("rotate", 180)):
+            if not 0 <= getattr(self, name) <= highest:
+                raise InputError(f"augment {name} wants 0 to {highest}, got {getattr(self, name)}")
+
+    def __call__(self, key: PRNGKeyArray, batch: Batch) -> Batch:
+        """Float images in [0, 1], int32 labels, all of size `size`; boxes that left are masked."""
+        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
+        return jax.vmap(self._one)(keys, batch)
+
+    def _one(self, key: PRNGKeyArray, example: Example) -> Example:
+        place_key, flip_key, scale_key, angle_key, colour_key = jax.random.split(key, 5)
+        mirror = jnp.where(jax.random.bernoulli(flip_key, self.flip), -1.0, 1.0)
+        place = jax.random.uniform(place_key, (2,))
+        valid = example["size"]
+        if self.scale == (1.0, 1.0) and self.rotate == 0:
+            matrix = jnp.diag(jnp.stack([jnp.ones(()), mirror]))
+            room = valid - jnp.asarray(self.size)
+            # Room below 0: the crop is the larger one and the image moves within it.
+            start = jnp.floor(place * (jnp.abs(room) + 1)).astype(jnp.int32)
+            start = jnp.minimum(start, jnp.abs(room)) * jnp.sign(room)
+            centre = start + jnp.asarray(self.size) / 2
+            moved = self._crop(example, start, mirror)
+        else:
+            low, high = jnp.log(self.scale[0]), jnp.log(self.scale[1])
+            scale = jnp.exp(jax.random.uniform(scale_key, minval=low, maxval=high))
+            angle = jnp.deg2rad(
+                jax.random.uniform(angle_key, (), minval=-1, maxval=1) * self.rotate
+            )
+            cos, sin = jnp.cos(angle), jnp.sin(angle)
+            turn = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
+            matrix = turn * jnp.stack([jnp.ones(()), mirror])[None] / scale
+            half = jnp.asarray(self.size) / 2
+            reach = (jnp.abs(matrix) * half[None]).sum(1)  # half the crop's bounding box
+            centre = reach + place * (valid - 2 * reach)
+            moved = self._warp(example, centre, matrix)
+        if self.colour:
+            moved["image"] = recolour(colour_key, moved["image"], self.colour)
+        if "boxes" in example:
+            moved |= self._boxes(example, centre, matrix)
+        rest = {name: value for name, value in example.items() if name not in moved}
+        return rest | moved | {"size": jnp.asarray(self.size, jnp.int32)}
+
+    def _crop(
+        self, example: Example, start: Integer[Array, "2"], mirror: Float[Array, ""]
+    ) -> Example:
+        """Whole-pixel crop from `start` on: no arithmetic on any value."""
+        rows, columns = (start[i] + jnp.arange(self.size[i]) for i in (0, 1))
+        columns = jnp.where(mirror < 0, columns[::-1], columns)
+        height, width = example["size"]
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[
+            None
+        ]
+        rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
+        at = rows[:, None] * example["image"].shape[1] + columns[None]
+        moved = {"image": _take(example["image"], at).astype(jnp.float32) / 255}
+        return moved | _nearest(example, at, inside)
+
+    def _warp(self, example: Example, centre: Point, matrix: Float[Array, "2 2"]) -> Example:
+        """The image bilinearly, the maps of ids by nearest neighbour, from one field."""
+        rows, columns = (jnp.arange(n) + 0.5 - n / 2 for n in self.size)
+        height, width = example["size"]
+        y, x = (
+            centre[i] - 0.5 + matrix[i, 0] * rows[:, None] + matrix[i, 1] * columns[None]
+            for i in (0, 1)
+        )
+        inside = (y >= -0.5) & (y < height - 0.5) & (x >= -0.5) & (x < width - 0.5)
+        y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
+        stride = example["image"].shape[1]
+        top = jnp.minimum(y.astype(jnp.int32), jnp.maximum(height - 2, 0))
+        left = jnp.minimum(x.astype(jnp.int32), jnp.maximum(width - 2, 0))
+        down, right = (y - top)[..., None], (x - left)[..., None]
+        at, below, beside = top * stride + left, jnp.where(height > 1, stride, 0), width > 1
+        corner = [
+            _take(example["image"], at + step).astype(jnp.float32)
+            for step in (0, beside, below, below + beside)
+        ]
+        upper = corner[0] + right * (corner[1] - corner[0])
+        lower = corner[2] + right * (corner[3] - corner[2])
+        at = jnp.round(y).astype(jnp.int32) * stride + jnp.round(x).astype(jnp.int32)
+        moved = {"image": (upper + down * (lower - upper)) / 255}
+        return moved | _nearest(example, at, inside)
+
+    def _boxes(self, example: Example, centre: Point, matrix: Float[Array, "2 2"]) -> Example:
+        """Boxes around their moved corners, clipped; those with under a pixel left are masked."""
+        boxes = example["boxes"]
+        corners = jnp.stack([boxes[:, [i, j]] for i in (0, 2) for j in (1, 3)])  # (4, n, 2)
+        half = jnp.asarray(self.size) / 2
+        away = (corners - centre[None, None])[..., None]
+        # Rows of the matrix are orthogonal, of length 1 / scale; no dot: on a TPU it is bfloat16.
+        corners = (away * matrix[None, None]).sum(-2) / (matrix[0] ** 2).sum() + half[None, None]
+        limit = 2 * half[None]
+        low, high = (jnp.clip(edge, 0, limit) for edge in (corners.min(0), corners.max(0)))
+        kept = example["box_mask"] & (high - low >= 1).all(-1)
+        boxes = jnp.where(kept[:, None], jnp.concatenate([low, high], -1), 0)
+        return {"boxes": boxes, "box_mask": kept}
+
+
+def _take(values: Shaped[Array, "h w *c"], at: Integer[Array, "y x"]) -> Shaped[Array, "y x *c"]:
+    """The pixels at flat places, all channels at once."""
+    flat = values.reshape(-1, *values.shape[2:])
+    return flat.at[at].get(mode="promise_in_bounds")
+
+
+def _nearest(example: Example, at: Integer[Array, "y x"], inside: Bool[Array, "y x"]) -> Example:
+    """The maps of ids and weights at flat places, filled outside; labels as int32."""
+    moved = {}
+    for name, fill in FILL.items():
+        if name in example:
+            values = _take(example[name], at)
+            mask = inside.reshape(inside.shape + (1,) * (values.ndim - 2))
+            moved[name] = jnp.where(mask, values, jnp.asarray(fill, values.dtype))
+    return moved | {"label": moved["label"].astype(jnp.int32)}
+
+
+def recolour(
+    key: PRNGKeyArray, image: Float[Array, "h w 3"], strength: float
+) -> Float[Array, "h w 3"]:
+    """Random brightness, contrast, saturation and hue as one affine map of RGB, cut to [0, 1].
+
+    The grey axis stays grey: saturation stretches, and hue turns, what is at right angles to it.
+    """
+    image = jax.lax.optimization_barrier(image)  # or XLA samples it again for every use: 20 times
+    draws = jax.random.uniform(key, (4,), minval=-strength, maxval=strength)
+    brightness, contrast, saturation = 1 + draws[:3]
+    angle = draws[3] * jnp.pi / 2
+    grey, cross = jnp.full((3, 3), 1 / 3), jnp.asarray([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    turn = jnp.cos(angle) * (jnp.eye(3) - grey) + jnp.sin(angle) / jnp.sqrt(3) * cross
+    matrix = contrast * brightness * (grey + saturation * turn)
+    offset = brightness * (1 - contrast) * image.mean()  # contrast turns about the mean grey
+    channels = [sum(matrix[i, j] * image[..., j] for j in range(3)) + offset for i in range(3)]
+    return jnp.clip(jnp.stack(channels, -1), 0, 1)
+
+
+def prepare(batch: Batch) -> Batch:
+    """The batch for evaluation: images float32 in [0, 1], labels int32, nothing moved."""
+    image, label = batch["image"].astype(jnp.float32) / 255, batch["label"].astype(jnp.int32)
+    return batch | {"image": image, "label": label}

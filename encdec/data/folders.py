@@ -1,0 +1,227 @@
+"""A user's own folders: images with label masks, read at random, decoded by Pillow alone.
+
+Masks hold class ids. A palette PNG is read as its indices, never as its colours. The EXIF
+orientation tag is ignored for images and masks alike, so that both stay in the file's own grid.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, Shaped, UInt8
+from PIL import Image
+
+from encdec.arrays import IGNORE
+from encdec.errors import InputError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Files of one example."""
+
+    image: Path
+    mask: Path
+    instances: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """A source over files.
+
+    Attributes:
+      pairs: files of each example, in order.
+      unpaired: a line for each image without a mask and each mask without an image.
+      ignore: an id of the masks that means "ignore", besides 255.
+      binary: masks are black and white: any id above 0 is class 1.
+    """
+
+    pairs: tuple[Pair, ...]
+    unpaired: tuple[str, ...] = ()
+    ignore: int = IGNORE
+    binary: bool = False
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, i: int) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """Decodes example i; raises InputError with the path of a file that cannot be used."""
+        pair = self.pairs[i]
+        image, ids = read_image(pair.image), read_ids(pair.mask)
+        if self.binary:
+            ids = np.minimum(ids, 1)
+        example = {"image": image, "label": as_label(ids, self.ignore, str(pair.mask))}
+        if pair.instances is not None:
+            instances = read_ids(pair.instances)
+            example["instances"] = np.where(instances == IGNORE, 0, instances)
+        return example
+
+    def name(self, i: int) -> str:
+        """Where example i comes from, for messages."""
+        return str(self.pairs[i].mask)
+
+
+def camvid(root: Path, split: str) -> Pairs:
+    """The SegNet form of CamVid: `<split>/`, `<split>annot/`, and `<split>.txt` if there is one.
+
+    The list holds an image and a mask a line, with a prefix of the authors' machine: only base
+    names count. Label 11, unlabelled, is ignored.
+    """
+    images, masks, names = root / split, root / f"{split}annot", root / f"{split}.txt"
+    wanted = f"CamVid wants {split}/ and {split}annot/ in its folder"
+    if not images.is_dir() or not masks.is_dir():
+        raise InputError(f"{wanted}; {came(root)}; {REMEDY}")
+    if not names.is_file():
+        return match(images, masks, ignore=11)
+    lines = [line.split() for line in names.read_text().splitlines() if line.strip()]
+    if bad := [line for line in lines if len(line) != 2]:
+        raise InputError(f"{names} wants an image and a mask a line; {' '.join(bad[0])!r} is not")
+    return _listed([Pair(images / Path(a).name, masks / Path(b).name) for a, b in lines], ignore=11)
+
+
+def voc(root: Path, split: str) -> Pairs:
+    """Pascal VOC: ids in SegmentationClass/, and in SegmentationObject/ where that has the file."""
+    names = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    if not names.is_file():
+        there = sorted(p.stem for p in names.parent.glob("*.txt"))
+        found = f"there are the splits {', '.join(there)}" if there else came(root)
+        raise InputError(
+            f"VOC wants JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/{split}.txt "
+            f"in its folder; {found}; {REMEDY}"
+        )
+    pairs = []
+    for name in names.read_text().split():
+        instances = root / "SegmentationObject" / f"{name}.png"
+        pairs.append(
+            Pair(
+                root / "JPEGImages" / f"{name}.jpg",
+                root / "SegmentationClass" / f"{name}.png",
+                instances if instances.is_file() else None,
+            )
+        )
+    return _listed(pairs)
+
+
+def pairs(root: Path, split: str, *, val: float, binary: bool) -> Pairs:
+    """`images/` and `masks/`, matched by file name without suffix.
+
+    Either `<root>/<split>/images` and `<root>/<split>/masks`, or `<root>/images` and
+    `<root>/masks`: then a share `val` of the pairs, drawn by a hash of the name, is the split
+    "val", the rest is "train", and "all" is all of them.
+    """
+    if (root / split / "images").is_dir() and (root / split / "masks").is_dir():
+        return match(root / split / "images", root / split / "masks", binary=binary)
+    flat = (root / "images").is_dir() and (root / "masks").is_dir()
+    if not flat or split not in ("train", "val", "all"):
+        also = ", whose splits are train, val and all" if flat else ""
+        raise InputError(
+            f"A folder wants {split}/images/ and {split}/masks/, or images/ and masks/{also}; "
+            f"{came(root)}; {REMEDY}"
+        )
+    found = match(root / "images", root / "masks", binary=binary)
+    if split == "all":
+        return found
+    by_hash = sorted(found.pairs, key=lambda pair: zlib.crc32(pair.image.stem.encode()))
+    held_out = set(by_hash[: max(1, round(val * len(by_hash)))])
+    chosen = tuple(p for p in found.pairs if (p in held_out) == (split == "val"))
+    return dataclasses.replace(found, pairs=chosen)
+
+
+REMEDY = "name the folder with --data.root DIR (or, for a known set, $ENCDEC_DATA)"
+
+
+def came(root: Path) -> str:
+    """What is there instead of the wanted folder."""
+    if not root.is_dir():
+        return f"{root} is no folder"
+    inside = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
+    more = f" and {len(inside) - 8} more" if len(inside) > 8 else ""
+    return f"{root} holds {', '.join(inside[:8]) or 'nothing'}{more}"
+
+
+def match(images: Path, masks: Path, *, ignore: int = IGNORE, binary: bool = False) -> Pairs:
+    """Pairs the files of two folders by name without suffix."""
+    unpaired: list[str] = []
+    found = [_by_stem(folder, unpaired) for folder in (images, masks)]
+    for here, there, what in ((0, 1, masks), (1, 0, images)):
+        for stem in sorted(set(found[here]) - set(found[there])):
+            unpaired.append(f"{found[here][stem]}: no {stem}.* in {what}")
+    stems = sorted(set(found[0]) & set(found[1]))
+    both = tuple(Pair(found[0][stem], found[1][stem]) for stem in stems)
+    return Pairs(both, tuple(unpaired), ignore, binary)
+
+
+def _by_stem(folder: Path, faults: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in files:
+            faults.append(f"{path}: {files[path.stem].name} has the same name but for the suffix")
+        files.setdefault(path.stem, path)
+    return files
+
+
+def _listed(listed: Iterable[Pair], ignore: int = IGNORE) -> Pairs:
+    """Keeps the pairs whose files are there, names the others."""
+    kept, unpaired = [], []
+    for pair in listed:
+        missing = [path for path in (pair.image, pair.mask) if not path.is_file()]
+        unpaired += [f"{path}: listed, but there is no such file" for path in missing]
+        if not missing:
+            kept.append(pair)
+    return Pairs(tuple(kept), tuple(unpaired), ignore)
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes an image of 8 bits a channel to RGB: grey is repeated, alpha dropped."""
+    return decode_image(path, str(path))
+
+
+def read_ids(path: Path) -> Int32[np.ndarray, "h w"]:
+    """Decodes a mask of ids: grey of 1, 8 or 16 bits, or a palette's indices."""
+    return decode_ids(path, str(path))
+
+
+def decode_image(file: Path | BytesIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """The same for an open file; `name` is what messages call it."""
+    image = _load(file, name)
+    if image.mode in ("I;16", "I;16B", "I", "F"):
+        raise InputError(
+            f"{name}: an image of 8 bits a channel is wanted, mode {image.mode} came; "
+            "convert it (which value becomes 255 is yours to say)"
+        )
+    return np.array(image.convert("RGB"))
+
+
+def decode_ids(file: Path | BytesIO, name: str) -> Int32[np.ndarray, "h w"]:
+    """The same for an open file; `name` is what messages call it."""
+    mask = _load(file, name)
+    if mask.mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
+        raise InputError(
+            f"{name}: a mask of one channel with class ids (grey or palette) is wanted, mode "
+            f"{mask.mode} came; map its colours to ids first"
+        )
+    return np.array(mask).astype(np.int32)
+
+
+def _load(file: Path | BytesIO, name: str) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{name}: cannot be read as an image ({error}); replace it") from error
+
+
+def as_label(ids: Int32[np.ndarray, "h w"], ignore: int, name: str) -> UInt8[np.ndarray, "h w"]:
+    """Ids as uint8, with `ignore` turned to 255."""
+    if ids.size and not 0 <= ids.min() <= ids.max() <= IGNORE:
+        raise InputError(
+            f"{name}: class ids from 0 to 254 (255 = ignore) are wanted, {ids.max()} came"
+        )
+    return np.where(ids == ignore, IGNORE, ids).astype(np.uint8)

@@ -1,0 +1,129 @@
+"""Segmentation: what the logits of a pixel mean, what they cost, how they are scored."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+from encdec import metrics
+from encdec.arrays import Batch, Logits
+from encdec.errors import InputError
+from encdec.layers import bilinear
+from encdec.losses import LOSSES, SumCount, Weights
+
+LossName = Literal["cross_entropy", "sigmoid", "focal", "tversky", "dice", "jaccard", "lovasz"]
+Outputs = dict[str, Float[Array, "b ..."]]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One class per pixel (multiclass), object or not (binary), any set of classes (multilabel).
+
+    Logits may be smaller than the label: when the image is (by a whole factor, the net ran on a
+    shrunk image) they are first upsampled by that factor, bilinearly; what the label still has
+    more (an unpadded U-Net's margin) is cut off around the centre.
+
+    Attributes:
+      classes: logits per pixel; 1 in binary mode.
+      mode: labels are (b, h, w) class ids, (b, h, w) 0 or 1, or (b, h, w, classes) 0 or 1.
+      losses: names of `encdec.losses` and their coefficients, added up.
+      class_weights: weight of a pixel by its true class (background, object in binary mode); none
+        if empty. Not for multilabel, where a pixel has no one class.
+      label_smoothing: share in [0, 1) of the truth spread over all classes, in cross_entropy.
+      tolerance: pixels within which a boundary counts as found.
+    """
+
+    classes: int
+    mode: Literal["multiclass", "binary", "multilabel"] = "multiclass"
+    losses: tuple[tuple[LossName, float], ...] = (("cross_entropy", 1.0),)
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    tolerance: int = 2
+
+    def __post_init__(self):
+        least = {"multiclass": 2, "binary": 1, "multilabel": 1}[self.mode]
+        if self.classes < least or (self.mode == "binary" and self.classes > 1):
+            wanted = "classes=1" if self.mode == "binary" else f"classes of {least} or more"
+            hint = "; for one object against background set mode='binary'"
+            raise InputError(
+                f"a {self.mode} task wants {wanted}, got {self.classes}"
+                + (hint if self.mode == "multiclass" else "")
+            )
+        names = [name for name, _ in self.losses]
+        if not names or len(set(names)) < len(names) or set(names) - set(LOSSES):
+            raise InputError(
+                f"losses wants one or more of {', '.join(LOSSES)}, each once, got {names}"
+            )
+        sides = {"multiclass": self.classes, "binary": 2, "multilabel": 0}[self.mode]
+        if self.class_weights and len(self.class_weights) != sides:
+            raise InputError(
+                f"class_weights of a {self.mode} task wants {sides or 'no'} numbers, "
+                f"got {len(self.class_weights)}"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing wants 0 <= s < 1, got {self.label_smoothing}")
+        if self.tolerance < 0:
+            raise InputError(f"tolerance wants 0 or more pixels, got {self.tolerance}")
+
+    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, SumCount]:
+        """(sum, count) by name, the sum times its coefficient; batch["weight"] weighs pixels."""
+        logits, labels, weights = align(outputs["logits"], batch)
+        weights = self._weigh(labels, weights)
+        shares = {}
+        for name, coefficient in self.losses:
+            extra = {"label_smoothing": self.label_smoothing} if name == "cross_entropy" else {}
+            total, count = LOSSES[name](logits, labels, weights=weights, **extra)
+            shares[name] = (coefficient * total, count)
+        return shares
+
+    def _weigh(self, labels: Array, weights: Weights) -> Weights:
+        """The weights of the pixels times those of their true classes."""
+        if not self.class_weights:
+            return weights
+        last = len(self.class_weights) - 1
+        by_class = jnp.asarray(self.class_weights)[jnp.clip(labels, 0, last)]
+        return by_class if weights is None else weights * by_class
+
+    def measure(self, outputs: Outputs, batch: Batch) -> dict[str, Int32[Array, "..."]]:
+        """Integer sums to add over batches and devices: confusion matrix, boundary matches."""
+        logits, labels, _ = align(outputs["logits"], batch)
+        guess = self.decode({"logits": logits})
+        if self.mode == "multilabel":
+            table, sides = metrics.confusions(guess, labels), self.classes
+        else:
+            sides = 2 if self.mode == "binary" else self.classes
+            table = metrics.confusion(guess, labels, sides)
+        edges = metrics.boundary(guess, labels, sides, self.tolerance)
+        return {"confusion": table, "boundary": edges}
+
+    def decode(self, outputs: Outputs) -> Int32[Array, "b h w *k"]:
+        """Class ids (b, h, w), 0 or 1 if binary; 0 or 1 per class, (b, h, w, k), if multilabel."""
+        logits = outputs["logits"]
+        if self.mode == "multiclass":
+            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        on = (logits > 0).astype(jnp.int32)
+        return on[..., 0] if self.mode == "binary" else on
+
+    def scores(self, sums: metrics.Sums) -> dict[str, float]:
+        """Scores in [0, 1] of added-up sums, on the host (`metrics.scores`)."""
+        return metrics.scores(sums)
+
+
+def align(logits: Logits, batch: Batch) -> tuple[Logits, Array, Float[Array, "b h w"] | None]:
+    """Logits, labels and pixel weights (or None) of one size: upsampled, then centre-cropped."""
+    labels, weights = batch["label"], batch.get("weight")
+    shrink = labels.shape[1] // batch["image"].shape[1]
+    if shrink > 1:
+        logits = bilinear(logits, shrink)
+    h, w = logits.shape[1:3]
+    if h > labels.shape[1] or w > labels.shape[2]:
+        raise InputError(
+            f"logits want at most the label's size {labels.shape[1:3]}, got {(h, w)}: "
+            "crop the outputs of the net to its input"
+        )
+    top, left = (labels.shape[1] - h) // 2, (labels.shape[2] - w) // 2
+    labels = labels[:, top : top + h, left : left + w]
+    if weights is not None:
+        weights = weights[:, top : top + h, left : left + w]
+    return logits, labels, weights

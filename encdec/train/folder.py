@@ -1,0 +1,64 @@
+"""A run's folder: which experiment it holds, and what it ran on."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+from encdec.errors import InputError
+from encdec.experiment import Experiment, differences, to_json
+
+
+def open_folder(experiment: Experiment, folder: Path) -> None:
+    """Makes the run folder, or checks that it holds this very experiment.
+
+    Writes experiment.json, environment.json and a copy of the script.
+
+    Raises:
+      InputError: it holds another one, or cannot be written.
+    """
+    path, mine = folder / "experiment.json", json.loads(json.dumps(to_json(experiment)))
+    if path.exists() and (flags := differences(json.loads(path.read_text()), mine)):
+        raise InputError(
+            f"{folder} holds a run with other values of {', '.join(flags)}: give the same to go on "
+            "with it, or another --workdir"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(mine, indent=1) + "\n")
+        (folder / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
+        script = Path(sys.argv[0])
+        if script.suffix == ".py" and script.is_file():
+            shutil.copy(script, folder / script.name)
+    except OSError as error:
+        raise InputError(
+            f"wanted a run folder that can be written; {folder}: {error.strerror}; give another "
+            "--workdir"
+        ) from error
+
+
+def environment() -> dict[str, str]:
+    """What a run ran on."""
+    packages = ("encdec-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False)
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "hosts": str(jax.process_count()),
+        "machine": platform.platform(),
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def facts(folder: Path) -> dict[str, str]:
+    """Environment and resolved experiment of a run, for its page."""
+    experiment = json.dumps(json.loads((folder / "experiment.json").read_text()), indent=1)
+    return json.loads((folder / "environment.json").read_text()) | {"experiment": experiment}

@@ -1,0 +1,140 @@
+"""run(experiment, folder): restore, step, report, evaluate, save."""
+
+import math
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from encdec import page, parallel
+from encdec.checkpoint import Checkpoints
+from encdec.data.pipeline import train_batches
+from encdec.errors import InputError
+from encdec.evaluate import evaluate, evaluator, samples
+from encdec.experiment import Experiment
+from encdec.report import Report, history
+from encdec.train.folder import facts, open_folder
+from encdec.train.state import State, count
+from encdec.train.step import create_state, train_step
+
+
+def run(experiment: Experiment, folder: Path) -> dict[str, float]:
+    """Trains from the newest checkpoint of the folder, if there is one; returns the final scores.
+
+    The folder then holds experiment.json, the script, environment.json, metrics.jsonl,
+    checkpoints/ and report.html. Interrupted, the same call goes on where it stopped, with the
+    numbers that an unbroken run would have had.
+
+    Raises:
+      InputError: the folder holds a run of another experiment; or the loss is no longer finite.
+    """
+    parallel.check_batch(experiment.batch)
+    check_classes(experiment)
+    open_folder(experiment, folder)
+    report = Report(
+        folder, steps=experiment.steps, batch=experiment.batch, tensorboard=experiment.tensorboard
+    )
+    checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
+    state = checkpoints.restore(shapes_of_state(experiment)) or first_state(experiment)
+    start = int(state.step)
+    report.resume(start)
+    print(f"{folder}: {count(state.params):,} parameters, {jax.device_count()} device(s)", end="")
+    print(f", from step {start}" if start else "", flush=True)
+
+    step, scorer = trainer(experiment), evaluator(experiment)
+    key = parallel.replicate(jax.random.key(experiment.seed))
+    rate = experiment.optimizer.rate_at(experiment.steps)
+    batches = train_batches(
+        experiment.data,
+        batch=experiment.batch,
+        seed=experiment.seed,
+        start=start,
+        shard=(jax.process_index(), jax.process_count()),
+    )
+    scores: dict[str, float] = {}
+    for number in range(start + 1, experiment.steps + 1):
+        state, losses = step(state, next(batches), key)
+        last = number == experiment.steps
+        if number == start + 1 or number % experiment.log_every == 0 or last:
+            losses = {name: float(loss) for name, loss in losses.items()}
+            if not math.isfinite(losses["loss"]):
+                raise InputError(
+                    f"the loss is {losses['loss']} at step {number}: wanted a finite one; lower "
+                    f"--optimizer.rate, or go on from {folder} after mending the data"
+                )
+            update = (number - 1) // experiment.optimizer.accumulate
+            report.train(number, losses, float(rate(update)))
+        due = experiment.evaluate_every and number % experiment.evaluate_every == 0
+        if due or last:
+            began = time.perf_counter()
+            scores = evaluate(experiment, state.variables(), scorer)
+            seconds = time.perf_counter() - began
+            report.scores(number, experiment.data.split, scores, seconds)
+        if number % experiment.save_every == 0 or due or last:
+            checkpoints.save(state, scores if due or last else None)
+    if not scores:  # the run was complete before
+        scores = evaluate(experiment, state.variables(), scorer)
+    checkpoints.close()
+    if jax.process_index() == 0:
+        write_page(experiment, folder, state.variables(), scores)
+    return scores
+
+
+def trainer(experiment: Experiment) -> parallel.Compiled:
+    """`train_step` of the experiment over all devices."""
+    step = partial(
+        train_step,
+        model=experiment.model,
+        task=experiment.task,
+        augment=experiment.augment,
+        optimizer=experiment.optimizer,
+        steps=experiment.steps,
+    )
+    return {"jit": parallel.jit, "pmap": parallel.pmap}[experiment.driver](step)
+
+
+def first_state(experiment: Experiment) -> State:
+    """The state before the first step, whole on every device."""
+    size, channels = experiment.augment.size, 3
+    model, optimizer = experiment.model, experiment.optimizer
+    return parallel.replicate(
+        create_state(model, optimizer, (1, *size, channels), experiment.seed, experiment.steps)
+    )
+
+
+def shapes_of_state(experiment: Experiment) -> State:
+    """The state's shapes, types and places, to restore into: nothing is computed."""
+    return parallel.replicated(jax.eval_shape(partial(first_state, experiment)))
+
+
+def check_classes(experiment: Experiment) -> None:
+    """Raises InputError unless data, model and task speak of the same classes."""
+    names, head, task = experiment.data.classes, experiment.model.head, experiment.task
+    if not head.classes == task.classes == len(names) and task.mode == "multiclass":
+        raise InputError(
+            f"the data has {len(names)} classes ({', '.join(names[:4])}, …); got --model.head.classes "
+            f"{head.classes} and --task.classes {task.classes}: make them equal"
+        )
+
+
+def write_page(
+    experiment: Experiment, folder: Path, variables: Any, scores: dict[str, float]
+) -> None:
+    """report.html of the run."""
+    names = experiment.data.classes
+    shown = samples(experiment, variables, 6)
+    page.write_run(
+        folder,
+        title=folder.name,
+        history=history(folder),
+        scores={name: value for name, value in scores.items() if not name.startswith("iou/")},
+        per_class={name: scores[f"iou/{i}"] for i, name in enumerate(names)},
+        samples=[
+            {"image": image, "label": label, "predictions": {"predicted": predicted}}
+            for image, label, predicted in shown
+        ],
+        classes=names,
+        facts=facts(folder),
+    )

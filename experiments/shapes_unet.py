@@ -1,0 +1,31 @@
+"""U-Net on the embedded shapes: `python experiments/shapes_unet.py`."""
+
+from encdec import cli
+from encdec.data.augment import Augment
+from encdec.data.datasets import Shapes
+from encdec.decoders.unet import DoubleConv, UNet
+from encdec.encoders.resnet import ResNet
+from encdec.experiment import Experiment
+from encdec.heads.pixel import Pixel
+from encdec.model import EncoderDecoder
+from encdec.tasks.segment import Segment
+
+
+def experiment() -> Experiment:
+    decoder = UNet(
+        strides=(2, 4, 8, 16, 32),
+        finest=1,
+        channels=(128, 64, 32, 32, 16),
+        refine=DoubleConv(norm="batch"),
+    )
+    return Experiment(
+        model=EncoderDecoder(ResNet(width=32), decoder, Pixel(classes=8)),
+        data=Shapes(),
+        augment=Augment(size=(128, 128)),
+        task=Segment(classes=8),
+        steps=300,
+    )
+
+
+if __name__ == "__main__":
+    cli.main(experiment())

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from encdec.data import folders
+from encdec.errors import InputError
+
+
+def test_palette_mask_is_read_as_ids(tmp_path, ids, mask_at):
+    mask_at(tmp_path / "mask.png", ids, palette=True)
+    assert Image.open(tmp_path / "mask.png").mode == "P"
+    np.testing.assert_array_equal(folders.read_ids(tmp_path / "mask.png"), ids)
+
+
+@pytest.mark.parametrize("pixels", [np.eye(4, dtype=bool), np.eye(4, dtype=np.uint16) * 3])
+def test_black_and_white_and_16_bit_masks_are_read_as_ids(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(folders.read_ids(tmp_path / "mask.png"), pixels.astype(int))
+
+
+def test_colour_mask_is_refused(tmp_path, image_at):
+    image_at(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"mask.png: a mask of one channel .* mode RGB came"):
+        folders.read_ids(tmp_path / "mask.png")
+
+
+def test_16_bit_image_is_refused(tmp_path):
+    Image.fromarray(np.eye(4, dtype=np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match="deep.png: an image of 8 bits .* mode I;16 came"):
+        folders.read_image(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
+def test_any_8_bit_image_becomes_rgb(tmp_path, mode):
+    Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(tmp_path / "image.png")
+    image = folders.read_image(tmp_path / "image.png")
+    assert image.shape == (4, 5, 3) and (image == 255).all()
+
+
+def test_orientation_tag_is_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.new("RGB", (6, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    assert folders.read_image(tmp_path / "turned.jpg").shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize("keep", [0, 20, 60, 0.5, 0.95])
+def test_truncated_file_is_named(tmp_path, keep):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.png")
+    data = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: keep if keep > 1 else int(keep * len(data))])
+    with pytest.raises(InputError, match="cut.png: cannot be read as an image"):
+        folders.read_image(tmp_path / "cut.png")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_camvid_layout(tmp_path, ids, image_at, mask_at, listed):
+    ids[0, 0] = 11
+    for name in "ab":
+        image_at(tmp_path / "val" / f"{name}.png", ord(name))
+        mask_at(tmp_path / "valannot" / f"{name}.png", ids)
+    if listed:
+        line = "/SegNet/CamVid/val/b.png /SegNet/CamVid/valannot/b.png\n"
+        (tmp_path / "val.txt").write_text(line)
+    source = folders.camvid(tmp_path, "val")
+    assert len(source) == (1 if listed else 2)
+    example = source[len(source) - 1]
+    assert example["image"][0, 0, 0] == ord("b")
+    assert example["label"][0, 0] == 255 and 11 not in example["label"]
+
+
+def test_voc_layout(tmp_path, ids, image_at, mask_at):
+    for name in "ab":
+        image_at(tmp_path / "JPEGImages" / f"{name}.jpg")
+        mask_at(tmp_path / "SegmentationClass" / f"{name}.png", ids, palette=True)
+    mask_at(tmp_path / "SegmentationObject" / "b.png", ids, palette=True)
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("a\nb\n")
+    plain, objects = folders.voc(tmp_path, "train")
+    np.testing.assert_array_equal(plain["label"], ids)
+    assert "instances" not in plain
+    np.testing.assert_array_equal(objects["instances"], np.where(ids == 255, 0, ids))
+    with pytest.raises(InputError, match="there are the splits train"):
+        folders.voc(tmp_path, "val")
+
+
+def test_listed_files_that_are_missing_are_unpaired(tmp_path, image_at, mask_at, ids):
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("a\n")
+    image_at(tmp_path / "JPEGImages" / "a.jpg")
+    source = folders.voc(tmp_path, "val")
+    assert len(source) == 0
+    assert source.unpaired[0].endswith("a.png: listed, but there is no such file")
+
+
+def test_split_folders(tmp_path, ids, image_at, mask_at):
+    image_at(tmp_path / "train" / "images" / "a.jpg")
+    mask_at(tmp_path / "train" / "masks" / "a.png", ids)
+    assert len(folders.pairs(tmp_path, "train", val=0.2, binary=False)) == 1
+    with pytest.raises(InputError, match=r"wants val/images/ and val/masks/.* holds train/"):
+        folders.pairs(tmp_path, "val", val=0.2, binary=False)
+
+
+def test_flat_folder_is_divided_by_name(folder):
+    root = folder(10)
+    read = {s: folders.pairs(root, s, val=0.3, binary=False) for s in ("train", "val", "all")}
+    assert [len(read[s]) for s in ("train", "val", "all")] == [7, 3, 10]
+    assert set(read["train"].pairs) | set(read["val"].pairs) == set(read["all"].pairs)
+    assert read["val"] == folders.pairs(root, "val", val=0.3, binary=False)
+
+
+def test_files_without_partner_are_named(folder, image_at, mask_at, ids):
+    root = folder(3)
+    image_at(root / "images" / "alone.png")
+    mask_at(root / "masks" / "lost.png", ids)
+    image_at(root / "images" / "scene00.bmp")
+    (root / "images" / "notes.txt").write_text("not an image")
+    source = folders.pairs(root, "all", val=0.2, binary=False)
+    assert len(source) == 3
+    for name in ("alone.png: no alone.*", "lost.png: no lost.*", "same name but for the suffix"):
+        assert sum(name in line for line in source.unpaired) == 1
+
+
+def test_binary_masks(tmp_path, image_at, mask_at, ids):
+    image_at(tmp_path / "images" / "a.png")
+    mask_at(tmp_path / "masks" / "a.png", ids)
+    label = folders.pairs(tmp_path, "all", val=0.2, binary=True)[0]["label"]
+    np.testing.assert_array_equal(label, ids > 0)
+
+
+def test_camvid_has_its_published_frames(real):
+    train, val = folders.camvid(real / "CamVid", "train"), folders.camvid(real / "CamVid", "val")
+    assert (len(train), len(val)) == (367, 51) and not train.unpaired and not val.unpaired
+    example = train[0]
+    assert example["image"].shape == (360, 480, 3)
+    assert set(np.unique(example["label"])) <= {*range(11), 255}
+
+
+def test_voc_has_real_palette_masks(real):
+    source = folders.voc(real / "voc_mini" / "VOC2012", "trainval")
+    assert [len(np.unique(e["label"])) for e in source] == [3, 3, 4, 4, 4, 5, 3]
+    assert ["instances" in e for e in source] == [False] * 4 + [True] * 3
