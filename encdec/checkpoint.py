@@ -29,7 +29,9 @@ class Checkpoints:
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(keep),
-                        policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
+                        policies.BestN(
+                            get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False
+                        ),
                     ]
                 ),
                 cleanup_tmp_directories=True,

@@ -14,7 +14,6 @@ import tyro
 from PIL import Image
 
 from encdec import visualize
-from encdec.checkpoint import Checkpoints
 from encdec.data.check import check
 from encdec.data.datasets import TFDS, CamVid, Dataset, Folder, Shapes, VOCSegmentation
 from encdec.data.folders import read_image
@@ -23,8 +22,7 @@ from encdec.evaluate import evaluate, evaluator
 from encdec.experiment import Experiment, load
 from encdec.predict import predict
 from encdec.summary import summary
-from encdec.train.loop import run, shapes_of_state
-from encdec.train.state import State
+from encdec.train.loop import run, variables_of
 
 DATASETS: dict[str, type[Dataset]] = {
     "shapes": Shapes,
@@ -81,11 +79,15 @@ def train_command(args: list[str], experiment: Experiment) -> None:
 def evaluate_command(args: list[str]) -> None:
     """evaluate: score a run on a split (--data.split) of any folder (--data.root)."""
     experiment, folder = _experiment(args)
-    state = _state(experiment, folder)
-    scores = evaluate(experiment, state.variables(), evaluator(experiment))
-    named = {f"iou/{name}": scores.pop(f"iou/{i}") for i, name in enumerate(experiment.data.classes)}
-    head = {"run": str(folder), "step": int(state.step), "split": experiment.data.split}
-    finite = {name: value if np.isfinite(value) else None for name, value in (scores | named).items()}
+    variables = variables_of(experiment, folder)
+    scores = evaluate(experiment, variables, evaluator(experiment))
+    named = {
+        f"iou/{name}": scores.pop(f"iou/{i}") for i, name in enumerate(experiment.data.classes)
+    }
+    head = {"run": str(folder), "split": experiment.data.split}
+    finite = {
+        name: value if np.isfinite(value) else None for name, value in (scores | named).items()
+    }
     print(json.dumps(head | finite))
 
 
@@ -94,7 +96,7 @@ def predict_command(args: list[str]) -> None:
     asked = tyro.cli(Predict, args=args)
     experiment = load(asked.run)
     images = [(path, read_image(path)) for path in asked.images]
-    variables = _state(experiment, asked.run).variables()
+    variables = variables_of(experiment, asked.run)
     asked.out.mkdir(parents=True, exist_ok=True)
     for path, image in images:
         labels = predict(experiment.model, variables, image, shrink=experiment.data.shrink)
@@ -108,14 +110,18 @@ def predict_command(args: list[str]) -> None:
 
 def summary_command(args: list[str], experiment: Experiment | None = None) -> None:
     """summary: layers, parameters, FLOPs, geometry of a run's or a script's model."""
-    experiment = tyro.cli(Experiment, default=experiment, args=args) if experiment else _experiment(args)[0]
+    experiment = (
+        tyro.cli(Experiment, default=experiment, args=args) if experiment else _experiment(args)[0]
+    )
     print(summary(experiment.model, experiment.augment.size))
 
 
 def check_command(args: list[str]) -> None:
     """check: name every bad file of a data set: encdec check folder --root DIR."""
     if not args or args[0] not in DATASETS:
-        raise InputError(f"wanted one of {', '.join(DATASETS)} after check; got {' '.join(args) or 'nothing'}")
+        raise InputError(
+            f"wanted one of {', '.join(DATASETS)} after check; got {' '.join(args) or 'nothing'}"
+        )
 
     @dataclasses.dataclass(frozen=True)
     class Check:
@@ -133,15 +139,6 @@ def _experiment(args: list[str]) -> tuple[Experiment, Path]:
     """The experiment of --run, with the other flags changed."""
     asked, rest = tyro.cli(Run, args=args, return_unknown_args=True)
     return tyro.cli(Experiment, default=load(asked.run), args=rest), asked.run
-
-
-def _state(experiment: Experiment, folder: Path) -> State:
-    checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
-    state = checkpoints.restore(shapes_of_state(experiment))
-    checkpoints.close()
-    if state is None:
-        raise InputError(f"wanted a checkpoint under {folder}; there is none yet: train first")
-    return state
 
 
 def quicken() -> None:
@@ -179,7 +176,10 @@ def main(experiment: Experiment | None = None) -> None:
     if experiment is not None and (not args or args[0].startswith("-")):
         args = ["train", *args]
     if not args or args[0] not in commands:
-        lines = [action.__doc__ for action in (evaluate_command, predict_command, check_command, summary_command)]
+        lines = [
+            action.__doc__
+            for action in (evaluate_command, predict_command, check_command, summary_command)
+        ]
         print("usage: encdec COMMAND …   (each has --help)\n  " + "\n  ".join(lines))
         print("To train: python experiments/NAME.py, or experiments/compare.py")
         raise SystemExit(0 if args in ([], ["-h"], ["--help"]) else 2)

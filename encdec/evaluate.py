@@ -36,7 +36,9 @@ def evaluate(experiment: Experiment, variables: Any, step: parallel.Compiled) ->
     total: dict[str, np.ndarray] | None = None
     for batch in eval_batches(experiment.data, batch=experiment.batch):
         local = jax.tree.map(lambda x: x[rows], batch)
-        sums = jax.tree.map(partial(np.asarray, dtype=np.int64), jax.device_get(step(variables, local)))
+        sums = jax.tree.map(
+            partial(np.asarray, dtype=np.int64), jax.device_get(step(variables, local))
+        )
         total = sums if total is None else jax.tree.map(np.add, total, sums)
     return experiment.task.scores(total)
 

@@ -48,7 +48,9 @@ class Experiment:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "log_every", "save_every", "keep"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1; got {getattr(self, name)}")
+                raise InputError(
+                    f"--{name.replace('_', '-')} must be at least 1; got {getattr(self, name)}"
+                )
 
 
 def to_json(value: Any) -> Any:
@@ -106,5 +108,7 @@ def load(run: Path) -> Experiment:
     """
     path = run / "experiment.json"
     if not path.is_file():
-        raise InputError(f"wanted a run folder with experiment.json; got {run}: name one with --run")
+        raise InputError(
+            f"wanted a run folder with experiment.json; got {run}: name one with --run"
+        )
     return from_json(json.loads(path.read_text()))

@@ -99,7 +99,9 @@ def bilinear_kernel(size: int) -> Float[Array, "size size"]:
 def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
     """Each channel upsampled by itself, bilinearly: `bilinear_kernel` on the channel diagonal."""
     size, _, channels, out = shape
-    return bilinear_kernel(size).astype(dtype)[:, :, None, None] * jnp.eye(channels, out)[None, None]
+    return (
+        bilinear_kernel(size).astype(dtype)[:, :, None, None] * jnp.eye(channels, out)[None, None]
+    )
 
 
 def conv_transpose(

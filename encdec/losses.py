@@ -165,7 +165,7 @@ def lovasz(
     """Lovász extension of 1 - IoU at the errors |truth - p|, per image (Berman et al. 2018, eq. 9).
 
     Count: the (image, class) pairs of `Pixels.counted`. The paper sorts the errors; here they fall
-    into 4096 bins, 20 times faster on a CPU: at most 1/4096 from the sorted value, and equal to
+    into 4096 bins, 10 times faster on a CPU: at most 1/4096 from the sorted value, and equal to
     it where no bin holds both a true and a false pixel.
     """
     bins = 4096
@@ -190,7 +190,7 @@ def _lovasz_slopes(
     wrong, missed = jnp.zeros(2 * bins).at[cell].add(weights).reshape(2, bins)
     missed_to, wrong_to = jnp.cumsum(missed), jnp.cumsum(wrong)
     total = missed_to[-1]
-    jaccard_to = 1 - (total - missed_to) / jnp.maximum(total + wrong_to, 1e-12)
+    jaccard_to = (missed_to + wrong_to) / jnp.maximum(total + wrong_to, 1e-12)
     rise = jnp.diff(jaccard_to, prepend=0.0)
     # Within a bin the rise is shared by the partial derivatives at its middle, then made exact.
     union = jnp.maximum(total + wrong_to - wrong / 2, 1e-12)

@@ -1,7 +1,5 @@
 """encoder -> decoder -> head; nothing else."""
 
-from typing import Protocol
-
 from flax import linen as nn
 from jaxtyping import Array
 

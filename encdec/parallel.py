@@ -80,6 +80,13 @@ class Compiled:
     def __call__(self, state: Any, batch: Any, *rest: Any) -> Any:
         return self.function(state, jax.tree.map(self.split, batch), *rest)
 
+    def memory(self, state: Any, batch: Any, *rest: Any) -> int:
+        """Bytes that one step holds on a device: arguments, results, what lies between them."""
+        lowered = self.function.lower(state, jax.tree.map(self.split, batch), *rest)
+        sizes = lowered.compile().memory_analysis()  # the step's own program: no second compile
+        held = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+        return held + sizes.temp_size_in_bytes
+
     def programs(self) -> int:
         """How many programs were compiled: one, if shapes and types stay the same."""
         return self.function._cache_size()

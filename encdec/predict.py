@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt8
 
-from encdec.data.pipeline import BUCKET, _shrunk as shrunk
+from encdec.data.pipeline import BUCKET
+from encdec.data.pipeline import _shrunk as shrunk
 from encdec.geometry import geometry
 from encdec.model import EncoderDecoder
 

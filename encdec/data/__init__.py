@@ -1,0 +1,1 @@
+"""From files or a seed to batches: sources of examples, the pipeline, augmentation."""

@@ -42,7 +42,7 @@ class Augment:
     rotate: float = 0.0
     colour: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.size) < 1:
             raise InputError(f"augment size wants rows and columns of 1 or more, got {self.size}")
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -53,6 +53,12 @@ class Augment:
 
     def __call__(self, key: PRNGKeyArray, batch: Batch) -> Batch:
         """Float images in [0, 1], int32 labels, all of size `size`; boxes that left are masked."""
+        for name in {"image", *FILL} & set(batch):
+            if batch[name].shape[1:3] != batch["label"].shape[1:3]:
+                raise InputError(
+                    f"augment wants {name} and label of one size, got {batch[name].shape[1:3]} and "
+                    f"{batch['label'].shape[1:3]}: shrink the image after it"
+                )
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
         return jax.vmap(self._one)(keys, batch)
 
@@ -96,9 +102,8 @@ class Augment:
         rows, columns = (start[i] + jnp.arange(self.size[i]) for i in (0, 1))
         columns = jnp.where(mirror < 0, columns[::-1], columns)
         height, width = example["size"]
-        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[
-            None
-        ]
+        within = [(place >= 0) & (place < n) for place, n in ((rows, height), (columns, width))]
+        inside = within[0][:, None] & within[1][None]
         rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
         at = rows[:, None] * example["image"].shape[1] + columns[None]
         moved = {"image": _take(example["image"], at).astype(jnp.float32) / 255}

@@ -124,7 +124,7 @@ class CamVid(Dataset):
     """
 
     root: Path | None = None
-    shrink: int = 2
+    shrink: int = dataclasses.field(default=2, kw_only=True)
     canvas: tuple[int, int] = (180, 240)
 
     @property
@@ -193,7 +193,7 @@ class TFDS(Dataset):
       data_dir: TFDS's folder; by default its own, ~/tensorflow_datasets.
       image, mask: keys of the features; by default the only ones that can be meant.
       offset: id of the first class in the masks (oxford_iiit_pet: 1); ids below it are ignored.
-      names: class names by id; by default those of the feature or the ids found in "train".
+      names: class names by id; by default the ids found in the masks of "train".
     """
 
     name: str = ""

@@ -17,9 +17,7 @@ class Lateral(Place):
 
     @nn.compact
     def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
-        conv = nn.Conv(
-            channels, (1, 1), kernel_init=xavier_uniform, dtype=self.dtype, name="conv"
-        )
+        conv = nn.Conv(channels, (1, 1), kernel_init=xavier_uniform, dtype=self.dtype, name="conv")
         return conv(x)
 
     def reach(self, cells: int) -> int:

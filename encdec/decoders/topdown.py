@@ -69,7 +69,6 @@ class TopDown(nn.Module):
             )
         path, coarser, outputs = None, None, {}
         for stride, width in self.walk():
-
             wide = {"channels": width, "train": train}
             skip = maps[stride] if stride in self.strides else None
             if skip is not None and (path is None or self.merge != "top"):

@@ -10,13 +10,11 @@ from encdec.layers import ConvNormRelu, ConvTranspose, NormKind
 
 
 class UpConv(Place):
-    """"Up-convolution": transposed, kernel and stride equal (2x2 in the paper)."""
+    """ "Up-convolution": transposed, kernel and stride equal (2x2 in the paper)."""
 
     @nn.compact
     def __call__(self, x: Map, *, factor: int, channels: int, train: bool) -> Map:
-        up = ConvTranspose(
-            channels, kernel=factor, stride=factor, dtype=self.dtype, name="conv"
-        )
+        up = ConvTranspose(channels, kernel=factor, stride=factor, dtype=self.dtype, name="conv")
         return up(x)
 
     def reach(self, cells: int, factor: int) -> int:
@@ -37,9 +35,7 @@ class DoubleConv(Place):
     @nn.compact
     def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
         for i in (1, 2):
-            conv = ConvNormRelu(
-                channels, self.norm, self.padded, dtype=self.dtype, name=f"conv{i}"
-            )
+            conv = ConvNormRelu(channels, self.norm, self.padded, dtype=self.dtype, name=f"conv{i}")
             x = conv(x, train=train)
         return x
 

@@ -39,7 +39,9 @@ class Plain(nn.Module):
             if level:
                 x = max_pool(x)
             for i in (1, 2):
-                block = ConvNormRelu(width, self.norm, self.padded, dtype=self.dtype, name=f"conv{i}_s{2**level}")
+                block = ConvNormRelu(
+                    width, self.norm, self.padded, dtype=self.dtype, name=f"conv{i}_s{2**level}"
+                )
                 x = block(x, train=train)
             maps[2**level] = x
         return maps

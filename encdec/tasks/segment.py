@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Float, Int32, Integer
 
 from encdec import metrics
 from encdec.arrays import Batch, Logits
@@ -41,7 +41,7 @@ class Segment:
     label_smoothing: float = 0.0
     tolerance: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         least = {"multiclass": 2, "binary": 1, "multilabel": 1}[self.mode]
         if self.classes < least or (self.mode == "binary" and self.classes > 1):
             wanted = "classes=1" if self.mode == "binary" else f"classes of {least} or more"
@@ -110,7 +110,9 @@ class Segment:
         return metrics.scores(sums)
 
 
-def align(logits: Logits, batch: Batch) -> tuple[Logits, Array, Float[Array, "b h w"] | None]:
+def align(
+    logits: Logits, batch: Batch
+) -> tuple[Float[Array, "b y x k"], Integer[Array, "b y x *k"], Float[Array, "b y x"] | None]:
     """Logits, labels and pixel weights (or None) of one size: upsampled, then centre-cropped."""
     labels, weights = batch["label"], batch.get("weight")
     shrink = labels.shape[1] // batch["image"].shape[1]

@@ -55,7 +55,8 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     )
     scores: dict[str, float] = {}
     for number in range(start + 1, experiment.steps + 1):
-        state, losses = step(state, next(batches), key)
+        batch = next(batches)
+        state, losses = step(state, batch, key)
         last = number == experiment.steps
         if number == start + 1 or number % experiment.log_every == 0 or last:
             losses = {name: float(loss) for name, loss in losses.items()}
@@ -64,6 +65,8 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
                     f"the loss is {losses['loss']} at step {number}: wanted a finite one; lower "
                     f"--optimizer.rate, or go on from {folder} after mending the data"
                 )
+            if number == start + 1:
+                losses["memory_mib"] = round(step.memory(state, batch, key) / 2**20, 1)
             update = (number - 1) // experiment.optimizer.accumulate
             report.train(number, losses, float(rate(update)))
         due = experiment.evaluate_every and number % experiment.evaluate_every == 0
@@ -107,6 +110,20 @@ def first_state(experiment: Experiment) -> State:
 def shapes_of_state(experiment: Experiment) -> State:
     """The state's shapes, types and places, to restore into: nothing is computed."""
     return parallel.replicated(jax.eval_shape(partial(first_state, experiment)))
+
+
+def variables_of(experiment: Experiment, folder: Path) -> Any:
+    """What to evaluate a run with, from its newest checkpoint.
+
+    Raises:
+      InputError: it has none.
+    """
+    checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
+    state = checkpoints.restore(shapes_of_state(experiment))
+    checkpoints.close()
+    if state is None:
+        raise InputError(f"wanted a checkpoint under {folder}; there is none yet: train first")
+    return state.variables()
 
 
 def check_classes(experiment: Experiment) -> None:

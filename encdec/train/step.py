@@ -79,7 +79,9 @@ def train_step(
     return State(step, params, parallel.pmean(stats), opt, ema), losses
 
 
-def eval_step(variables: Any, batch: Batch, *, model: EncoderDecoder, task: Any) -> dict[str, Array]:
+def eval_step(
+    variables: Any, batch: Batch, *, model: EncoderDecoder, task: Any
+) -> dict[str, Array]:
     """The task's integer sums over this batch, the same on every device."""
     outputs = model.apply(variables, batch["image"], train=False)
     return parallel.psum(task.measure(outputs, batch))

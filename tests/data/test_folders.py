@@ -8,7 +8,8 @@ from encdec.errors import InputError
 
 def test_palette_mask_is_read_as_ids(tmp_path, ids, mask_at):
     mask_at(tmp_path / "mask.png", ids, palette=True)
-    assert Image.open(tmp_path / "mask.png").mode == "P"
+    with Image.open(tmp_path / "mask.png") as mask:
+        assert mask.mode == "P"
     np.testing.assert_array_equal(folders.read_ids(tmp_path / "mask.png"), ids)
 
 

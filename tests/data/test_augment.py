@@ -1,0 +1,198 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from encdec.data.augment import Augment, prepare, recolour
+from encdec.errors import InputError
+
+RNG = np.random.default_rng(0)
+KEY = jax.random.key(3)
+WARPS = [
+    Augment((20, 24)),
+    Augment((32, 40), flip=0.5),
+    Augment((40, 30), flip=1.0),  # taller than the canvas, narrower
+    Augment((20, 24), scale=(0.5, 2.0)),
+    Augment((20, 24), rotate=30.0),
+    Augment((20, 24), scale=(0.7, 1.5), rotate=180.0),
+]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run(augment, key, batch):
+    return augment(key, batch)
+
+
+def scenes(b=4, h=32, w=40):
+    """Images whose red is 8 y, green 6 x, and a rectangle: class 1, instance 7, a box, blue 255."""
+    y, x = np.mgrid[:h, :w]
+    image = np.stack([y * 8, x * 6, 0 * x], -1)[None].repeat(b, 0)
+    label, boxes = np.zeros((b, h, w)), np.zeros((b, 2, 4))
+    for i in range(b):
+        top, left = RNG.integers(0, h - 12), RNG.integers(0, w - 12)
+        boxes[i, 0] = top, left, top + 11, left + 9
+        label[i, top : top + 11, left : left + 9] = 1
+    image[..., 2] = 255 * label
+    valid = np.tile([h, w], (b, 1))
+    valid[-1] = h - 3, w - 5
+    label[-1, h - 3 :], label[-1, :, w - 5 :] = 255, 255
+    return {
+        "image": image.astype(np.uint8),
+        "label": label.astype(np.uint8),
+        "instances": np.where(label == 1, 7, 0).astype(np.int32),
+        "weight": label.astype(np.float32) + 1,
+        "boxes": boxes.astype(np.float32),
+        "classes": np.ones((b, 2), np.int32),
+        "box_mask": np.tile([True, False], (b, 1)),
+        "size": valid.astype(np.int32),
+        "index": np.arange(b, dtype=np.int32),
+    }
+
+
+@pytest.mark.parametrize("augment", WARPS)
+def test_labels_instances_weights_and_boxes_move_with_their_image(augment):
+    batch = jax.tree.map(jnp.asarray, scenes())
+    for seed in range(3):
+        out = run(augment, jax.random.key(seed), batch)
+        assert out["image"].shape == (4, *augment.size, 3) and out["image"].dtype == jnp.float32
+        assert out["label"].dtype == jnp.int32 and out["size"].tolist() == [[*augment.size]] * 4
+        blue, label = np.asarray(out["image"][..., 2]), np.asarray(out["label"])
+        seen = label != 255
+        assert seen.any((1, 2)).all()
+        # Bilinear blue crosses one half where the nearest label changes, to the pixel.
+        clear = seen & (np.abs(blue - 0.5) > 0.5 - 1e-3)
+        assert clear.mean() > 0.2
+        np.testing.assert_array_equal(blue[clear] > 0.5, label[clear] == 1)
+        np.testing.assert_array_equal(out["instances"], np.where(label == 1, 7, 0))
+        np.testing.assert_array_equal(out["weight"], np.where(seen, label + 1, 0))
+        for i in range(4):
+            y, x = np.nonzero(label[i] == 1)
+            kept, box = bool(out["box_mask"][i, 0]), np.asarray(out["boxes"][i, 0])
+            assert not out["box_mask"][i, 1]
+            if not kept:
+                assert len(y) <= 24 and not box.any()  # at most a sliver under a pixel wide
+                continue
+            if len(y) == 0:
+                continue
+            tight = np.array([y.min(), x.min(), y.max() + 1, x.max() + 1])
+            outside = (
+                np.maximum(box[:2] - tight[:2], 0).max(),
+                np.maximum(tight[2:] - box[2:], 0).max(),
+            )
+            assert max(outside) <= 0.75
+            if augment.rotate == 0 and i < 3:
+                assert np.abs(box - tight).max() <= 1.01
+
+
+@pytest.mark.parametrize("augment", WARPS)
+def test_the_result_depends_on_the_place_in_the_global_batch_alone(augment):
+    batch = jax.tree.map(jnp.asarray, scenes())
+    whole = run(augment, KEY, batch)
+    for rows in (jnp.array([0, 1]), jnp.array([3, 2])):
+        part = run(augment, KEY, jax.tree.map(lambda v, r=rows: v[r], batch))
+        for name, value in part.items():
+            np.testing.assert_allclose(value, whole[name][rows], atol=1e-5, err_msg=name)
+
+
+def test_four_devices_see_what_one_sees():
+    batch, augment = jax.tree.map(jnp.asarray, scenes()), WARPS[-1]
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("b",))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("b"))
+    for name, value in run(augment, KEY, jax.device_put(batch, rows)).items():
+        want = run(augment, KEY, batch)[name]
+        np.testing.assert_allclose(value, want, atol=1e-5, err_msg=name)
+
+
+def test_whole_pixel_crops_copy_and_stay_in_the_valid_part():
+    batch = scenes()
+    batch["image"] = RNG.integers(0, 256, batch["image"].shape).astype(np.uint8)
+    for seed in range(8):
+        out = run(Augment((20, 24)), jax.random.key(seed), jax.tree.map(jnp.asarray, batch))
+        pixels = np.rint(np.asarray(out["image"]) * 255).astype(np.uint8)
+        assert (np.asarray(out["label"]) != 255).all()
+        for i in range(4):
+            windows = np.lib.stride_tricks.sliding_window_view(batch["image"][i], (20, 24, 3))
+            views = [windows, windows[..., ::-1, :]]
+            assert any((view[:, :, 0] == pixels[i]).all((-1, -2, -3)).any() for view in views)
+
+
+def test_at_canvas_size_only_the_mirror_moves():
+    batch = jax.tree.map(jnp.asarray, scenes(b=2) | {"size": np.array([[32, 40]] * 2, np.int32)})
+    plain = prepare(batch)
+    same = run(Augment((32, 40), flip=0.0), KEY, batch)
+    for name in batch:
+        np.testing.assert_array_equal(same[name], plain[name])
+    mirrored = run(Augment((32, 40), flip=1.0), KEY, batch)
+    for name in ("image", "label", "instances"):
+        np.testing.assert_array_equal(mirrored[name], plain[name][:, :, ::-1])
+    y0, x0, y1, x1 = np.asarray(batch["boxes"][0, 0])
+    np.testing.assert_array_equal(mirrored["boxes"][0, 0], [y0, 40 - x1, y1, 40 - x0])
+
+
+def test_scaling_by_two_is_bilinear_with_half_pixel_centres():
+    batch = jax.tree.map(jnp.asarray, scenes(b=1) | {"size": np.array([[32, 40]], np.int32)})
+    out = run(Augment((64, 80), flip=0.0, scale=(2.0, 2.0)), KEY, batch)
+    want = jax.image.resize(batch["image"] / 255.0, (1, 64, 80, 3), "bilinear")
+    np.testing.assert_allclose(out["image"], want, atol=1e-5)
+    np.testing.assert_array_equal(out["label"], batch["label"].repeat(2, 1).repeat(2, 2))
+    np.testing.assert_allclose(out["boxes"][0, 0], 2 * batch["boxes"][0, 0], atol=1e-4)
+
+
+def test_draws_differ_by_row_and_key_and_repeat():
+    batch = jax.tree.map(jnp.asarray, scenes())
+    batch["image"] = jnp.broadcast_to(batch["image"][:1], batch["image"].shape)
+    augment = Augment((20, 24), scale=(0.5, 2.0), colour=0.5)
+    one, again, other = (run(augment, jax.random.key(s), batch)["image"] for s in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other) and not np.allclose(one[0], one[1])
+
+
+def test_multilabel_maps_keep_their_classes():
+    batch = jax.tree.map(jnp.asarray, scenes())
+    batch["label"] = jnp.stack([batch["label"]] * 2, -1)
+    out = run(WARPS[-1], KEY, batch)["label"]
+    assert out.shape == (4, 20, 24, 2)
+    np.testing.assert_array_equal(out[..., 0], out[..., 1])
+
+
+def test_colour_keeps_grey_grey_and_moves_no_pixel():
+    grey = jnp.broadcast_to(jnp.linspace(0.2, 0.6, 20)[:, None, None], (20, 8, 3))
+    out = np.asarray(recolour(KEY, grey, 0.3))
+    np.testing.assert_allclose(out, out[..., :1].repeat(3, -1), atol=1e-6)
+    assert (np.diff(out[:, 0, 0]) > 0).all()
+    vivid = jnp.asarray(RNG.uniform(size=(8, 8, 3)), jnp.float32)
+    np.testing.assert_allclose(recolour(KEY, vivid, 0.0), vivid, atol=1e-6)
+    out = recolour(KEY, vivid, 1.0)
+    assert out.min() >= 0 and out.max() <= 1
+
+
+def test_prepare_only_converts():
+    batch = scenes()
+    out = prepare(jax.tree.map(jnp.asarray, batch))
+    assert out["image"].dtype == jnp.float32 and out["label"].dtype == jnp.int32
+    np.testing.assert_allclose(out["image"], batch["image"] / 255.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": (0, 4)},
+        {"size": (4, 4), "scale": (2.0, 1.0)},
+        {"size": (4, 4), "scale": (0.0, 1.0)},
+        {"size": (4, 4), "flip": 1.5},
+        {"size": (4, 4), "rotate": -3.0},
+        {"size": (4, 4), "colour": 2.0},
+    ],
+)
+def test_wrong_settings_are_one_clear_line(wrong):
+    with pytest.raises(InputError, match="augment .* wants .*, got") as error:
+        Augment(**wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_an_image_of_another_size_than_its_label_is_refused():
+    batch = jax.tree.map(jnp.asarray, scenes())
+    with pytest.raises(InputError, match="of one size"):
+        Augment((8, 8))(KEY, batch | {"image": batch["image"][:, ::2, ::2]})

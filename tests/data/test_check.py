@@ -1,0 +1,48 @@
+import numpy as np
+from PIL import Image
+
+from encdec.data.check import check
+from encdec.data.datasets import CamVid, Folder
+
+
+def test_a_good_folder_has_no_faults(folder, capfd):
+    assert check(Folder(folder(4)), ["train", "val"]) == []
+    said = capfd.readouterr()
+    assert said.out == "" and "checking train" in said.err
+
+
+def test_every_fault_is_named(folder, image_at, mask_at, ids):
+    root = folder(8)
+    (root / "images" / "scene00.png").write_bytes(b"\x89PNG cut")
+    (root / "masks" / "scene01.png").write_bytes(b"")
+    mask_at(root / "masks" / "scene02.png", ids[:-1])
+    mask_at(root / "masks" / "scene03.png", np.full_like(ids, 9))
+    Image.new("RGB", ids.shape[::-1]).save(root / "masks" / "scene04.png")
+    image_at(root / "images" / "alone.png")
+    mask_at(root / "masks" / "lost.png", ids)
+    faults = check(Folder(root, names=("x", "y", "z")), ["train", "val"])
+    wanted = {
+        "images/scene00.png": "cannot be read",
+        "masks/scene01.png": "cannot be read",
+        "masks/scene02.png": "one size",
+        "masks/scene03.png": "9 came",
+        "masks/scene04.png": "mode RGB",
+        "images/alone.png": "no alone.*",
+        "masks/lost.png": "no lost.*",
+    }
+    assert len(faults) == len(wanted) and not any("\n" in line for line in faults)
+    for path, reason in wanted.items():
+        assert any(line.startswith(str(root / path)) and reason in line for line in faults)
+
+
+def test_unreadable_masks_are_named_where_classes_are_found_in_masks(folder):
+    root = folder(3)
+    for i in (0, 2):
+        (root / "masks" / f"scene0{i}.png").write_bytes(b"")
+    faults = check(Folder(root), ["train", "val"])
+    assert len(faults) == 2 and all("cannot be read" in line for line in faults)
+
+
+def test_a_missing_split_is_a_fault(tmp_path):
+    faults = check(CamVid(tmp_path), ["train", "test"])
+    assert [line.split(":")[0] for line in faults] == ["train", "test"]

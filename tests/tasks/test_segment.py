@@ -1,0 +1,140 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tyro
+
+from encdec.errors import InputError
+from encdec.losses import LOSSES
+from encdec.tasks.segment import Segment
+
+RNG = np.random.default_rng(0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss(task, outputs, data):
+    return task.loss(outputs, data)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def measure(task, outputs, data):
+    return task.measure(outputs, data)
+
+
+def batch(h=8, w=6, high=3, shrink=1, **more):
+    label = jnp.asarray(RNG.integers(0, high, (2, h, w)), jnp.int32).at[:, 0].set(255)
+    return {"image": jnp.zeros((2, h // shrink, w // shrink, 3)), "label": label, **more}
+
+
+def logits(h=8, w=6, k=3):
+    return {"logits": jnp.asarray(RNG.normal(size=(2, h, w, k)), jnp.float32)}
+
+
+def test_losses_are_named_and_scaled_in_the_sum():
+    task, data, out = Segment(3, losses=(("dice", 0.5), ("cross_entropy", 2.0))), batch(), logits()
+    got = loss(task, out, data)
+    assert set(got) == {"dice", "cross_entropy"}
+    for name, coefficient in task.losses:
+        total, count = LOSSES[name](out["logits"], data["label"])
+        np.testing.assert_allclose(got[name], (coefficient * total, count), rtol=1e-6)
+
+
+def test_label_smoothing_reaches_the_cross_entropy():
+    data, out = batch(), logits()
+    got = loss(Segment(3, label_smoothing=0.1), out, data)["cross_entropy"]
+    want = LOSSES["cross_entropy"](out["logits"], data["label"], label_smoothing=0.1)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_class_weights_and_the_weight_map_multiply():
+    weight = jnp.asarray(RNG.uniform(size=(2, 8, 6)), jnp.float32)
+    data, out, by_class = batch(weight=weight), logits(), jnp.asarray([1.0, 2.0, 4.0])
+    got = loss(Segment(3, class_weights=(1.0, 2.0, 4.0)), out, data)["cross_entropy"]
+    pixels = weight * by_class[jnp.minimum(data["label"], 2)]
+    want = LOSSES["cross_entropy"](out["logits"], data["label"], weights=pixels)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_smaller_logits_meet_the_centre_of_the_label():
+    data, out = batch(9, 8), logits(4, 4)
+    cut = {"image": data["image"], "label": data["label"][:, 2:6, 2:6]}
+    weight = jnp.asarray(RNG.uniform(size=(2, 9, 8)), jnp.float32)
+    task = Segment(3)
+    got = loss(task, out, data | {"weight": weight})["cross_entropy"]
+    want = LOSSES["cross_entropy"](out["logits"], cut["label"], weights=weight[:, 2:6, 2:6])
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert measure(task, out, data)["confusion"].sum() == (cut["label"] != 255).sum()
+
+
+def test_a_net_on_half_the_image_is_scored_on_all_of_the_label():
+    data, out, task = batch(8, 12, shrink=2), logits(4, 6), Segment(3)
+    large = {"logits": jax.image.resize(out["logits"], (2, 8, 12, 3), "bilinear")}
+    whole = data | {"image": jnp.zeros((2, 8, 12, 3))}
+    for method in (functools.partial(loss, task), functools.partial(measure, task)):
+        got, want = method(out, data), method(large, whole)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, want)
+
+
+def test_logits_larger_than_the_label_are_refused():
+    with pytest.raises(InputError, match="at most the label's size"):
+        loss(Segment(3), logits(10, 6), batch(8, 6))
+
+
+@pytest.mark.parametrize("mode, k", [("multiclass", 3), ("binary", 1), ("multilabel", 3)])
+def test_a_perfect_prediction_scores_one_and_parts_add_up(mode, k):
+    task = Segment(k, mode=mode, losses=(("cross_entropy", 1.0), ("dice", 1.0)))
+    data = batch(high=3 if mode == "multiclass" else 2)
+    if mode == "multilabel":
+        data["label"] = jnp.stack([data["label"]] * 3, -1)
+    truth = data["label"] == 1 if mode != "multiclass" else jax.nn.one_hot(data["label"], k)
+    truth = truth if truth.ndim == 4 else truth[..., None]
+    out = {"logits": 40 * truth.astype(jnp.float32) - 20}
+    assert all(abs(total) < 1e-5 for total, _ in loss(task, out, data).values())
+    valid = data["label"] != 255
+    np.testing.assert_array_equal(task.decode(out)[valid], data["label"][valid])
+    whole = measure(task, out, data)
+    assert set(task.scores(whole).values()) == {1.0}
+    parts = [measure(task, *jax.tree.map(lambda x, i=i: x[i : i + 1], (out, data))) for i in (0, 1)]
+    jax.tree.map(np.testing.assert_array_equal, whole, jax.tree.map(np.add, *parts))
+
+
+def test_rows_that_fill_up_a_batch_change_nothing():
+    task, data, out = Segment(3), batch(), logits()
+    last = data | {"label": data["label"].at[1].set(255)}
+    short = jax.tree.map(lambda x: x[:1], (out, data))
+    jax.tree.map(np.testing.assert_array_equal, measure(task, out, last), measure(task, *short))
+    np.testing.assert_allclose(
+        loss(task, out, last)["cross_entropy"], loss(task, *short)["cross_entropy"], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        ({"classes": 0}, "classes of 2 or more, got 0"),
+        ({"classes": 1}, "mode='binary'"),
+        ({"classes": 2, "mode": "binary"}, "classes=1, got 2"),
+        ({"classes": 0, "mode": "multilabel"}, "got 0"),
+        ({"classes": 3, "losses": ()}, "one or more"),
+        ({"classes": 3, "losses": (("dice", 1.0), ("dice", 2.0))}, "each once"),
+        ({"classes": 3, "class_weights": (1.0, 2.0)}, "3 numbers, got 2"),
+        ({"classes": 3, "mode": "multilabel", "class_weights": (1.0,) * 3}, "no numbers"),
+        ({"classes": 3, "label_smoothing": 1.0}, "label_smoothing"),
+        ({"classes": 3, "tolerance": -1}, "tolerance"),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(wrong, says):
+    with pytest.raises(InputError, match=says) as error:
+        Segment(**wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_every_field_is_a_flag_and_the_task_hashes():
+    flags = "--classes 3 --losses cross_entropy 1 dice 0.5 --class-weights 1 2 3".split()
+    task = tyro.cli(Segment, args=flags)
+    assert task == Segment(
+        3, losses=(("cross_entropy", 1.0), ("dice", 0.5)), class_weights=(1.0, 2.0, 3.0)
+    )
+    assert hash(task) == hash(tyro.cli(Segment, args=flags))
