@@ -1,4 +1,7 @@
-"""U-Net on the embedded shapes: `python experiments/shapes_unet.py`."""
+"""U-Net on the drawn shapes.
+
+python experiments/shapes_unet.py
+"""
 
 from encdec import cli
 from encdec.data.augment import Augment
@@ -9,21 +12,26 @@ from encdec.experiment import Experiment
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
 from encdec.tasks.segment import Segment
+from encdec.train.optimizer import Optimizer
 
 
 def experiment() -> Experiment:
-    decoder = UNet(
-        strides=(2, 4, 8, 16, 32),
-        finest=1,
-        channels=(128, 64, 32, 32, 16),
-        refine=DoubleConv(norm="batch"),
-    )
     return Experiment(
-        model=EncoderDecoder(ResNet(width=32), decoder, Pixel(classes=8)),
+        model=EncoderDecoder(
+            ResNet(width=32),
+            UNet(
+                strides=(2, 4, 8, 16, 32),
+                finest=1,
+                channels=(128, 64, 32, 16, 8),
+                refine=DoubleConv(norm="batch"),
+            ),
+            Pixel(8),
+        ),
         data=Shapes(),
         augment=Augment(size=(128, 128)),
-        task=Segment(classes=8),
-        steps=300,
+        task=Segment(8),
+        optimizer=Optimizer(rate=2e-3),
+        steps=250,
     )
 
 
