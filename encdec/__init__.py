@@ -1,1 +1,53 @@
-"""encdec: one set of encoders, three ways to decode (FCN, U-Net, FPN), in JAX and Flax."""
+"""encdec: one set of encoders, three ways to decode (FCN, U-Net, FPN), in JAX and Flax.
+
+    model = encdec.EncoderDecoder(encdec.resnet50(), encdec.FPN(), encdec.Merge(classes=21))
+
+Importing it starts no device, touches no network and sets no flags.
+"""
+
+from encdec import losses, metrics, parallel
+from encdec.data.augment import Augment
+from encdec.decoders.fcn import FCN
+from encdec.decoders.fpn import FPN
+from encdec.decoders.unet import UNet
+from encdec.encoders.plain import Plain
+from encdec.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
+from encdec.encoders.vgg import VGG, vgg11, vgg13, vgg16, vgg19
+from encdec.errors import InputError
+from encdec.geometry import geometry
+from encdec.heads.merge import Merge
+from encdec.heads.pixel import Pixel
+from encdec.model import EncoderDecoder
+from encdec.predict import predict
+from encdec.summary import summary
+from encdec.tasks.segment import Segment
+
+__all__ = [
+    "FCN",
+    "FPN",
+    "VGG",
+    "Augment",
+    "EncoderDecoder",
+    "InputError",
+    "Merge",
+    "Pixel",
+    "Plain",
+    "ResNet",
+    "Segment",
+    "UNet",
+    "geometry",
+    "losses",
+    "metrics",
+    "parallel",
+    "predict",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "summary",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+]

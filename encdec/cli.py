@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import jaxlib
 import numpy as np
 import tyro
@@ -152,10 +153,31 @@ def quicken() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_experimental_ynn_fusion_type=".strip()
 
 
+def join_hosts() -> None:
+    """Joins the hosts that ENCDEC_HOSTS names: "auto" (TPU pod, Slurm), or "ADDRESS:PORT,N,I".
+
+    Raises:
+      InputError: it says something else.
+    """
+    hosts = os.environ.get("ENCDEC_HOSTS")
+    if hosts == "auto":
+        jax.distributed.initialize()
+    elif hosts:
+        try:
+            address, number, index = hosts.split(",")
+            number, index = int(number), int(index)
+        except ValueError:
+            raise InputError(
+                f'ENCDEC_HOSTS wants "auto" or "ADDRESS:PORT,NUMBER OF HOSTS,INDEX"; got {hosts!r}'
+            ) from None
+        jax.distributed.initialize(address, number, index)
+
+
 def guarded(action: Callable[[], Any]) -> None:
     """Runs an entry point: wrong input is one line and exit code 2, without a traceback."""
     quicken()
     try:
+        join_hosts()
         action()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -89,7 +89,7 @@ class ConvNormRelu(nn.Module):
 
 
 def bilinear_kernel(size: int) -> Float[Array, "size size"]:
-    """Weights of bilinear interpolation as a transposed convolution (FCN §3.3); sums to s² for 2s."""
+    """Weights of a transposed convolution that is bilinear (FCN §3.3); size 2s sums to s²."""
     half = (size + 1) // 2
     centre = half - 1 if size % 2 else half - 0.5
     ramp = 1 - jnp.abs(jnp.arange(size) - centre) / half

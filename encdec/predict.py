@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt8
 
-from encdec.data.pipeline import BUCKET
-from encdec.data.pipeline import _shrunk as shrunk
+from encdec.data.fit import BUCKET, shrunk
 from encdec.geometry import geometry
 from encdec.model import EncoderDecoder
 

@@ -79,6 +79,7 @@ def _tensorboard(folder: Path) -> Any:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise InputError(
-            '--tensorboard wants the package tensorboardX, which is not there: pip install -e ".[log]"'
+            "--tensorboard wants the package tensorboardX, which is not there: "
+            'pip install -e ".[log]"'
         ) from None
     return SummaryWriter(str(folder / "tensorboard"))

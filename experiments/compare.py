@@ -33,6 +33,7 @@ from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
 from encdec.report import history
 from encdec.summary import flops, parameters
+from encdec.table import table
 from encdec.tasks.segment import Segment
 from encdec.train.folder import environment
 from encdec.train.loop import run, variables_of
@@ -196,7 +197,7 @@ def report(job: Compare, rows: list[dict], histories: dict, predictions: dict) -
         },
     )
     (job.workdir / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\n{page.table(rows)}\n{job.workdir / 'report.html'}")
+    print(f"\n{table(rows)}\n{job.workdir / 'report.html'}")
 
 
 def main() -> None:

@@ -9,6 +9,6 @@ from jaxtyping import install_import_hook
 
 install_import_hook("encdec", "beartype.beartype")
 
-import jax
+import jax  # noqa: E402 (the environment above must be set before)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -125,29 +125,3 @@ def test_a_run_ranks_classes_worst_first_and_names_the_absent(tmp_path):
 
 def test_a_run_without_samples_or_history_still_has_a_page(tmp_path):
     assert "0.750" in run(tmp_path, samples=[], history=[]).read_text(encoding="utf-8")
-
-
-def test_the_table_is_aligned_markdown_with_the_best_in_bold():
-    lines = page.table(ROWS).splitlines()
-    assert len({len(line) for line in lines}) == 1
-    assert lines[1].endswith("-: |") and lines[1].startswith("| --")
-    assert "**0.710 ± 0.010**" in lines[3] and "a\\|b" in lines[3] and "–" in lines[2]
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "text"),
-    [
-        ("mean IoU", 0.51649, "0.516"),
-        ("mean IoU", float("nan"), "–"),
-        ("boundary F", np.float32(0.25), "0.250"),
-        ("decoder parameters", 12188480, "12,188,480"),
-        ("GFLOPs", 3.914, "3.91"),
-        ("images/s", 41.26, "41.3"),
-        ("memory MiB", 1311.7, "1,312"),
-        ("images/s", (41.26, 1.04), "41.3 ± 1.0"),
-        ("mean IoU", (0.5, float("nan")), "0.500"),
-        ("merged", None, "–"),
-    ],
-)
-def test_a_cell_reads(column, value, text):
-    assert page.show(column, value) == text

@@ -6,11 +6,9 @@ import os
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Shaped
-
 from encdec.arrays import IGNORE
 from encdec.data import folders, synthetic
+from encdec.data.fit import Example
 from encdec.errors import InputError
 
 CAMVID = (
@@ -22,8 +20,6 @@ VOC = (
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
-
-Example = dict[str, Shaped[np.ndarray, "..."]]
 
 
 @runtime_checkable

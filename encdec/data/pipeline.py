@@ -8,18 +8,15 @@ from collections.abc import Callable, Iterator
 
 import grain.python as grain
 import numpy as np
-from jaxtyping import Int32, Shaped, UInt8
-from PIL import Image
+from jaxtyping import Shaped
 
 from encdec.arrays import IGNORE
-from encdec.data.datasets import Dataset, Example, Source
+from encdec.data.datasets import Dataset, Source
+from encdec.data.fit import BUCKET, Example, Row, cropped, padded, shrunk, thinned
 from encdec.errors import InputError
 
-MAX_BOXES = 128  # of an image; batches are padded to it
-BUCKET = 32  # evaluated images are padded to multiples of it
 FOREVER = 2**40  # rows, more than any run reads
 
-Row = dict[str, Shaped[np.ndarray | np.generic, "..."]]
 Rows = dict[str, Shaped[np.ndarray, "b ..."]]
 
 
@@ -59,11 +56,11 @@ def train_batches(
     def row(i: int) -> Row:
         step, place = start + i // local, process * local + i % local
         example = checked(source, order[step * batch + place], classes, keys)
-        example = _shrunk(example, dataset.shrink)
+        example = shrunk(example, dataset.shrink)
         for key in {"label", "instances"} & set(example):
-            example[key] = _nearest(example[key], dataset.shrink)
-        example = _cropped(example, dataset.canvas, np.random.default_rng((seed, step, place)))
-        return _padded(example, dataset.canvas, 1) | {"index": np.int32(place)}
+            example[key] = thinned(example[key], dataset.shrink)
+        example = cropped(example, dataset.canvas, np.random.default_rng((seed, step, place)))
+        return padded(example, dataset.canvas, 1) | {"index": np.int32(place)}
 
     return iter(_read_ahead(row, FOREVER, 2 * local).batch(local))
 
@@ -84,9 +81,9 @@ def eval_batches(
     source, classes = opened(dataset, dataset.split), len(dataset.classes)
 
     def row(i: int) -> Row:
-        example = _shrunk(checked(source, i, classes, keys), dataset.shrink)
+        example = shrunk(checked(source, i, classes, keys), dataset.shrink)
         bucket = tuple(-(-n // BUCKET) * BUCKET for n in example["image"].shape[:2])
-        return _padded(example, bucket, dataset.shrink) | {"index": np.int32(i)}
+        return padded(example, bucket, dataset.shrink) | {"index": np.int32(i)}
 
     waiting: dict[tuple[int, ...], list[Row]] = {}
     for one in _read_ahead(row, len(source), 2 * batch):
@@ -149,73 +146,6 @@ def _read_ahead(row: Callable[[int], Row], rows: int, ahead: int) -> grain.IterD
     threads = min(16, os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead + threads)
     return grain.MapDataset.range(rows).map(row).to_iter_dataset(options)
-
-
-def _shrunk(example: Example, factor: int) -> Example:
-    """Image averaged over boxes of `factor` pixels square; label and instances only padded."""
-    if factor == 1:
-        return example
-    image = np.array(Image.fromarray(example["image"]).reduce(factor))
-    size = image.shape[:2]
-    example = _bordered(example | {"image": image}, size, tuple(n * factor for n in size))
-    if "boxes" in example:
-        example["boxes"] = example["boxes"] / np.float32(factor)
-    return example
-
-
-def _nearest(ids: Int32[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], factor: int) -> np.ndarray:
-    return ids[factor // 2 :: factor, factor // 2 :: factor]
-
-
-def _cropped(example: Example, canvas: tuple[int, int], rng: np.random.Generator) -> Example:
-    """A window of at most `canvas`, at a place drawn from `rng`."""
-    size = example["image"].shape[:2]
-    top, left = (int(rng.integers(max(0, n - c) + 1)) for n, c in zip(size, canvas, strict=True))
-    example = dict(example)
-    for key in {"image", "label", "instances"} & set(example):
-        example[key] = example[key][top : top + canvas[0], left : left + canvas[1]]
-    if "boxes" in example:
-        height, width = example["image"].shape[:2]
-        corner = np.array([top, left, top, left], np.float32)
-        limit = np.array([height, width, height, width], np.float32)
-        boxes = np.clip(example["boxes"] - corner, 0, limit)
-        inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        example |= {"boxes": boxes[inside], "classes": example["classes"][inside]}
-    return example
-
-
-def _padded(example: Example, size: tuple[int, ...], factor: int) -> Row:
-    """Fixed shapes: image of `size`, label and instances of `factor` times that, boxes and mask."""
-    valid = np.array(example["image"].shape[:2], np.int32)
-    row = _bordered(example, size, tuple(n * factor for n in size)) | {"size": valid}
-    if "boxes" in row:
-        number = len(row["boxes"])
-        if number > MAX_BOXES:
-            raise InputError(
-                f"At most {MAX_BOXES} boxes an image are wanted; {number} came; "
-                "raise MAX_BOXES in encdec/data/pipeline.py"
-            )
-        row["boxes"] = np.pad(row["boxes"], ((0, MAX_BOXES - number), (0, 0)))
-        row["classes"] = np.pad(row["classes"], (0, MAX_BOXES - number))
-        row["box_mask"] = np.arange(MAX_BOXES) < number
-    return row
-
-
-def _bordered(example: Example, size: tuple[int, ...], fine: tuple[int, ...]) -> Example:
-    """Pads at the bottom and right: the image to `size`, label and instances to `fine`."""
-    example = dict(example)
-    for key, fill in (("image", None), ("label", IGNORE), ("instances", 0)):
-        if key not in example:
-            continue
-        array, goal = example[key], size if key == "image" else fine
-        border = [(0, goal[0] - array.shape[0]), (0, goal[1] - array.shape[1])]
-        if border == [(0, 0), (0, 0)]:
-            continue
-        if fill is None:
-            example[key] = np.pad(array, [*border, (0, 0)], mode="edge")
-        else:
-            example[key] = np.pad(array, border, constant_values=fill)
-    return example
 
 
 def _stacked(rows: list[Row]) -> Rows:

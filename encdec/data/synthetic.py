@@ -7,15 +7,17 @@ the image size. Hues and textures lean to a class but overlap, so colour alone d
 import colorsys
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Shaped, UInt8
+from jaxtyping import Float, Float32, Int32, UInt8
 from PIL import Image, ImageDraw
 from scipy import ndimage
+
+from encdec.data.fit import Example
 
 CLASSES = ("background", "disc", "ring", "rectangle", "triangle", "star", "wire", "dot")
 SUPERSAMPLE = 4  # shapes are drawn this much larger and averaged: soft edges
 MARGIN = 4  # pixels around a shape's window: room for its shadow
 
-Example = dict[str, Shaped[np.ndarray, "..."]]
+
 Points = Float[np.ndarray, "m 2"]
 Field = Float32[np.ndarray, "h w"]
 

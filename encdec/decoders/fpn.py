@@ -1,4 +1,4 @@
-"""FPN: equally wide features are carried up, added, and read on every level (Lin et al. 2017, §3)."""
+"""FPN: features of one width are carried up, added, read on every level (Lin et al. 2017, §3)."""
 
 from typing import Literal
 

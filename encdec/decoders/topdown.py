@@ -127,8 +127,8 @@ class TopDown(nn.Module):
             widths = (self.channels[0], *self.channels)
         if len(widths) != len(strides):
             raise InputError(
-                f"{type(self).__name__} has {len(strides) - 1} levels below stride {strides[0]} and "
-                f"needs as many channels, or one number for all; got {self.channels}"
+                f"{type(self).__name__} has {len(strides) - 1} levels below stride {strides[0]} "
+                f"and needs as many channels, or one number for all; got {self.channels}"
             )
         return list(zip(strides, widths, strict=True))
 

@@ -131,8 +131,9 @@ def check_classes(experiment: Experiment) -> None:
     names, head, task = experiment.data.classes, experiment.model.head, experiment.task
     if not head.classes == task.classes == len(names) and task.mode == "multiclass":
         raise InputError(
-            f"the data has {len(names)} classes ({', '.join(names[:4])}, …); got --model.head.classes "
-            f"{head.classes} and --task.classes {task.classes}: make them equal"
+            f"the data has {len(names)} classes ({', '.join(names[:4])}, …); got "
+            f"--model.head.classes {head.classes} and --task.classes {task.classes}: "
+            "make them equal"
         )
 
 

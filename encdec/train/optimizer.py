@@ -86,4 +86,7 @@ class Optimizer:
 
 def mark(tree: Any, part: str) -> Any:
     """True for every leaf of that part."""
-    return {name: jax.tree.map(lambda _: name == part, branch) for name, branch in tree.items()}
+    return {
+        name: jax.tree.map(lambda _, name=name: name == part, branch)
+        for name, branch in tree.items()
+    }

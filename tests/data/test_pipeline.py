@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from encdec.data.datasets import Dataset, Folder
-from encdec.data.pipeline import MAX_BOXES, eval_batches, train_batches
+from encdec.data.fit import MAX_BOXES
+from encdec.data.pipeline import eval_batches, train_batches
 from encdec.errors import InputError
 
 

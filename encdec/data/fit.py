@@ -1,0 +1,86 @@
+"""An example's size: shrunk for the net, cropped to a canvas, padded to a fixed shape. Numpy."""
+
+import numpy as np
+from jaxtyping import Int32, Shaped, UInt8
+from PIL import Image
+
+from encdec.arrays import IGNORE
+from encdec.errors import InputError
+
+MAX_BOXES = 128  # of an image; batches are padded to it
+BUCKET = 32  # evaluated images are padded to multiples of it
+
+Example = dict[str, Shaped[np.ndarray, "..."]]
+Row = dict[str, Shaped[np.ndarray | np.generic, "..."]]
+
+
+def shrunk(example: Example, factor: int) -> Example:
+    """The example at 1 / `factor` of its size, (ceil(h / factor), ceil(w / factor)).
+
+    The image is averaged over squares of `factor` pixels and the boxes are divided by it; label
+    and instances stay large, padded to `factor` times the image.
+    """
+    if factor == 1:
+        return example
+    image = np.array(Image.fromarray(example["image"]).reduce(factor))
+    size = image.shape[:2]
+    example = _bordered(example | {"image": image}, size, tuple(n * factor for n in size))
+    if "boxes" in example:
+        example["boxes"] = example["boxes"] / np.float32(factor)
+    return example
+
+
+def thinned(ids: Int32[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], factor: int) -> np.ndarray:
+    """Every `factor`-th label, from the middle of its square."""
+    return ids[factor // 2 :: factor, factor // 2 :: factor]
+
+
+def cropped(example: Example, canvas: tuple[int, int], rng: np.random.Generator) -> Example:
+    """A window of at most `canvas`, at a place drawn from `rng`."""
+    size = example["image"].shape[:2]
+    top, left = (int(rng.integers(max(0, n - c) + 1)) for n, c in zip(size, canvas, strict=True))
+    example = dict(example)
+    for key in {"image", "label", "instances"} & set(example):
+        example[key] = example[key][top : top + canvas[0], left : left + canvas[1]]
+    if "boxes" in example:
+        height, width = example["image"].shape[:2]
+        corner = np.array([top, left, top, left], np.float32)
+        limit = np.array([height, width, height, width], np.float32)
+        boxes = np.clip(example["boxes"] - corner, 0, limit)
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        example |= {"boxes": boxes[inside], "classes": example["classes"][inside]}
+    return example
+
+
+def padded(example: Example, size: tuple[int, ...], factor: int) -> Row:
+    """Fixed shapes: image of `size`, label and instances of `factor` times that, boxes and mask."""
+    valid = np.array(example["image"].shape[:2], np.int32)
+    row = _bordered(example, size, tuple(n * factor for n in size)) | {"size": valid}
+    if "boxes" in row:
+        number = len(row["boxes"])
+        if number > MAX_BOXES:
+            raise InputError(
+                f"At most {MAX_BOXES} boxes an image are wanted; {number} came; "
+                "raise MAX_BOXES in encdec/data/fit.py"
+            )
+        row["boxes"] = np.pad(row["boxes"], ((0, MAX_BOXES - number), (0, 0)))
+        row["classes"] = np.pad(row["classes"], (0, MAX_BOXES - number))
+        row["box_mask"] = np.arange(MAX_BOXES) < number
+    return row
+
+
+def _bordered(example: Example, size: tuple[int, ...], fine: tuple[int, ...]) -> Example:
+    """Pads at the bottom and right: the image to `size`, label and instances to `fine`."""
+    example = dict(example)
+    for key, fill in (("image", None), ("label", IGNORE), ("instances", 0)):
+        if key not in example:
+            continue
+        array, goal = example[key], size if key == "image" else fine
+        border = [(0, goal[0] - array.shape[0]), (0, goal[1] - array.shape[1])]
+        if border == [(0, 0), (0, 0)]:
+            continue
+        if fill is None:
+            example[key] = np.pad(array, [*border, (0, 0)], mode="edge")
+        else:
+            example[key] = np.pad(array, border, constant_values=fill)
+    return example

@@ -1,0 +1,285 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from encdec import layers, parallel
+from encdec.errors import InputError
+
+QUICK = {"xla_backend_optimization_level": 0}
+F32, BF16 = jnp.float32, jnp.bfloat16
+TOLERANCE = {jnp.float32: 1e-5, jnp.bfloat16: 0.06}
+
+
+def draw(*shape, dtype=jnp.float32, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def value_and_gradient(function, *args):
+    """Result and gradients of its sum under random weights, in one program."""
+
+    def both(*args):
+        value, pull = jax.vjp(function, *args)
+        return value, pull(draw(*value.shape, dtype=value.dtype, seed=9))
+
+    return jax.jit(both, compiler_options=QUICK)(*args)
+
+
+def agree(ours, theirs, *args):
+    """Values, gradients and types are the same, to rounding."""
+    tolerance = TOLERANCE[args[0].dtype.type]
+    ours, theirs = value_and_gradient(ours, *args), value_and_gradient(theirs, *args)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+        assert np.abs(b).max() > 0
+
+
+@pytest.mark.parametrize(
+    "size, stride, padding, dtype",
+    [
+        (2, 2, "SAME", F32),
+        (2, 2, "VALID", F32),
+        (4, 2, "SAME", F32),
+        (4, 2, "VALID", F32),
+        (3, 3, "SAME", F32),
+        (16, 8, "SAME", F32),
+        (16, 8, "VALID", F32),
+        (6, 2, "SAME", F32),
+        (2, 2, "SAME", BF16),
+        (4, 2, "SAME", BF16),
+    ],
+)
+def test_conv_transpose_has_linens_numbers(size, stride, padding, dtype):
+    x, kernel = draw(2, 3, 5, 4, dtype=dtype), draw(size, size, 4, 3, dtype=dtype, seed=1)
+    module = nn.ConvTranspose(
+        3, (size, size), (stride, stride), padding=padding, use_bias=False, dtype=dtype
+    )
+    agree(
+        lambda x, kernel: layers.conv_transpose(x, kernel, stride, padding),
+        lambda x, kernel: module.apply({"params": {"kernel": kernel}}, x),
+        x,
+        kernel,
+    )
+
+
+def test_conv_transpose_layer_takes_linens_parameters():
+    x = draw(1, 3, 4, 2)
+    ours, theirs = layers.ConvTranspose(5, 4, 2), nn.ConvTranspose(5, (4, 4), (2, 2))
+    params = {"params": {"kernel": draw(4, 4, 2, 5, seed=1), "bias": draw(5, seed=2)}}
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(
+        jnp.shape, jax.eval_shape(ours.init, jax.random.key(0), x)
+    )
+    np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-5)
+
+
+def test_conv_transpose_refuses_a_kernel_that_the_stride_does_not_divide():
+    with pytest.raises(InputError, match="multiple of the stride; got 3 and 2"):
+        layers.conv_transpose(draw(1, 2, 2, 1), draw(3, 3, 1, 1), 2)
+
+
+@pytest.mark.parametrize(
+    "size, dtype", [((6, 4), F32), ((5, 3), F32), ((1, 4), F32), ((5, 3), BF16)]
+)
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_has_linens_numbers_rounding_up(size, ties, dtype):
+    x = draw(2, *size, 3, dtype=dtype)
+    if ties:  # three values only, so that most windows hold equal maxima
+        x = jnp.round(x)
+    agree(layers.max_pool, lambda x: nn.max_pool(x, (2, 2), (2, 2), "SAME"), x)
+
+
+@pytest.mark.parametrize(
+    "size, dtype", [((6, 8), F32), ((7, 5), F32), ((1, 1), F32), ((7, 6), BF16)]
+)
+def test_max_pool_3x3_has_the_numbers_of_padding_one(size, dtype):
+    # All values differ: equal ones share the gradient here.
+    count = 2 * size[0] * size[1] * 2
+    values = np.random.default_rng(0).permutation(count).reshape(2, *size, 2) - count / 2
+    pad = ((1, 1), (1, 1))
+    agree(
+        layers.max_pool_3x3,
+        lambda x: nn.max_pool(x, (3, 3), (2, 2), pad),
+        jnp.asarray(values, dtype),
+    )
+
+
+def test_max_pool_3x3_shares_the_gradient_of_equal_inputs():
+    grad = jax.grad(lambda x: layers.max_pool_3x3(x).sum())(jnp.ones((1, 4, 4, 1)))
+    assert grad.sum() == 4 and (grad > 0).sum() > 4
+
+
+@pytest.mark.parametrize("factor, dtype", [(2, F32), (3, F32), (2, BF16)])
+def test_nearest_repeats_every_cell(factor, dtype):
+    agree(
+        lambda x: layers.nearest(x, factor),
+        lambda x: x.repeat(factor, 1).repeat(factor, 2),
+        draw(2, 3, 5, 2, dtype=dtype),
+    )
+
+
+@pytest.mark.parametrize(
+    "factor, size, dtype",
+    [
+        (2, (3, 5), F32),
+        (3, (3, 5), F32),
+        (4, (3, 5), F32),
+        (8, (3, 5), F32),
+        (2, (1, 1), F32),
+        (4, (1, 3), F32),
+        (2, (3, 5), BF16),
+        (8, (3, 5), BF16),
+    ],
+)
+def test_bilinear_is_jax_image_resize(factor, size, dtype):
+    big = (2, size[0] * factor, size[1] * factor, 3)
+    agree(
+        lambda x: layers.bilinear(x, factor),
+        lambda x: jax.image.resize(x, big, "bilinear"),
+        draw(2, *size, 3, dtype=dtype),
+    )
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_bilinear_keeps_a_ramp_in_the_interior(factor):
+    row = layers.bilinear(jnp.arange(6.0)[None, None, :, None], factor)[0, 0, :, 0]
+    expected = (np.arange(6 * factor) + 0.5) / factor - 0.5
+    np.testing.assert_allclose(row, np.clip(expected, 0, 5), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "size, ramp", [(4, [0.25, 0.75, 0.75, 0.25]), (3, [0.5, 1, 0.5]), (2, [0.5, 0.5])]
+)
+def test_small_bilinear_kernels(size, ramp):
+    np.testing.assert_allclose(layers.bilinear_kernel(size), np.outer(ramp, ramp))
+
+
+@pytest.mark.parametrize("size", [4, 16, 32, 64])
+def test_bilinear_kernels_sum_to_the_stride_squared(size):
+    np.testing.assert_allclose(layers.bilinear_kernel(size).sum(), size**2 / 4, rtol=1e-6)
+
+
+def test_bilinear_kernel_of_fcn_32s():
+    kernel = layers.bilinear_kernel(64)
+    assert kernel[0, 0] == 1 / 4096
+    np.testing.assert_allclose(kernel.max(), 0.968994, atol=1e-6)
+    np.testing.assert_allclose(kernel, kernel[::-1, ::-1])
+
+
+def test_bilinear_init_keeps_channels_apart():
+    kernel = layers.bilinear_init(jax.random.key(0), (4, 4, 3, 3))
+    for i in range(3):
+        for o in range(3):
+            expected = layers.bilinear_kernel(4) if i == o else np.zeros((4, 4))
+            np.testing.assert_array_equal(kernel[:, :, i, o], expected)
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_bilinear_deconvolution_interpolates_in_the_interior(factor):
+    x = draw(1, 4, 5, 2)
+    kernel = layers.bilinear_init(jax.random.key(0), (2 * factor, 2 * factor, 2, 2))
+    ours, whole = layers.conv_transpose(x, kernel, factor), layers.bilinear(x, factor)
+    inside = (slice(None), slice(factor // 2, -factor // 2), slice(factor // 2, -factor // 2))
+    np.testing.assert_allclose(ours[inside], whole[inside], atol=1e-5)
+    assert np.abs(ours - whole).max() > 0.1  # attenuated at the border (FCN: no context there)
+
+
+def test_centre_crop_takes_the_middle():
+    x = jnp.broadcast_to(jnp.arange(9.0)[None, :, None, None], (1, 9, 6, 1))
+    cropped = layers.centre_crop(x, 5, 2)
+    assert cropped.shape == (1, 5, 2, 1)
+    np.testing.assert_array_equal(cropped[0, :, 0, 0], [2, 3, 4, 5, 6])
+    assert layers.centre_crop(x, 9, 6).shape == x.shape
+
+
+def test_he_normal_is_not_truncated_and_has_deviation_of_its_fan_in():
+    kernel = layers.he_normal(jax.random.key(0), (3, 3, 64, 64))
+    deviation = np.sqrt(2 / 576)
+    np.testing.assert_allclose(kernel.std(), deviation, rtol=0.02)
+    assert np.abs(kernel).max() > 3 * deviation
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_standardise_by_channel_or_by_the_average(channels):
+    images = draw(1, 2, 2, channels)
+    mean, std = np.array([0.1, 0.2, 0.6]), np.array([0.5, 0.25, 0.75])
+    ours = layers.standardise(images, tuple(mean.tolist()), tuple(std.tolist()))
+    if channels != 3:
+        mean, std = mean.mean(), std.mean()
+    np.testing.assert_allclose(ours, (np.asarray(images) - mean) / std, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_has_torchvisions_momentum_and_epsilon():
+    x = 3 * draw(2, 4, 4, 3) + 1
+    norm = layers.Norm("batch")
+    variables = norm.init(jax.random.key(0), x, train=False)
+    still = norm.apply(variables, x, train=False)
+    y, new = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    x = np.asarray(x)
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-5)
+    stats = new["batch_stats"]["batch"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-4)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * var, rtol=1e-4)
+    np.testing.assert_allclose(still, x / np.sqrt(1 + 1e-5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels, groups", [(64, 32), (48, 24), (37, 1)])
+def test_group_norm_takes_the_largest_fitting_groups(channels, groups):
+    x = 3 * draw(2, 2, 2, channels) + 1
+    norm = layers.Norm("group")
+    y = norm.apply(norm.init(jax.random.key(0), x, train=True), x, train=True)
+    cells = np.asarray(x).reshape(2, 4, groups, -1)
+    mean, var = cells.mean((1, 3), keepdims=True), cells.var((1, 3), keepdims=True)
+    expected = ((cells - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
+    np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+def test_batch_norm_on_four_devices_is_one_devices():
+    assert jax.device_count() == 4
+    # Each device sees another brightness: means of the devices' own variances would be far off.
+    x = draw(8, 3, 3, 2) + jnp.arange(8.0)[:, None, None, None]
+    norm = layers.Norm("batch")
+    variables = norm.init(jax.random.key(0), x, train=False)
+
+    def step(x):
+        y, new = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+        return (y * draw(*y.shape[1:], seed=3)[None]).sum(), (y, new)
+
+    def both(x):
+        grad, aux = jax.grad(step, has_aux=True)(x)
+        return grad, *aux
+
+    grad, y, stats = jax.jit(both)(x)
+    split = jax.pmap(both, axis_name=parallel.AXIS)(x.reshape(4, 2, *x.shape[1:]))
+    np.testing.assert_allclose(split[0].reshape(x.shape), grad, atol=1e-5)
+    np.testing.assert_allclose(split[1].reshape(x.shape), y, atol=1e-5)
+    for device in range(4):
+        one = jax.tree.map(lambda v, d=device: v[d], split[2])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, stats)
+
+
+@pytest.mark.parametrize("norm, bias, leaves", [("none", False, 2), ("batch", False, 3)])
+@pytest.mark.parametrize("padded, size", [(True, 5), (False, 3)])
+def test_conv_norm_relu_is_a_convolution_without_idle_bias(norm, bias, leaves, padded, size):
+    block, x = layers.ConvNormRelu(3, norm, padded, bias), draw(1, 5, 5, 2)
+    variables = block.init(jax.random.key(0), x, train=False)
+    assert len(jax.tree.leaves(variables["params"])) == leaves
+    y = block.apply(variables, x, train=False)
+    plain = jax.lax.conv_general_dilated(
+        x,
+        variables["params"]["conv"]["kernel"],
+        (1, 1),
+        "SAME" if padded else "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    assert y.shape == (1, size, size, 3)
+    np.testing.assert_allclose(y, np.maximum(plain, 0), atol=2e-5)
+
+
+@pytest.mark.parametrize("classes", [0, -3])
+def test_fewer_than_one_class_is_an_error(classes):
+    with pytest.raises(InputError, match=f"at least 1.*got {classes}"):
+        layers.check_classes(classes)
