@@ -1,10 +1,14 @@
 """What a model is made of, before any compile."""
 
+from collections import Counter
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from encdec.geometry import geometry
+from encdec.layers import ConvTranspose
 from encdec.model import EncoderDecoder
 from encdec.train.state import count
 
@@ -25,10 +29,43 @@ def parameters(model: EncoderDecoder, channels: int = 3) -> dict[str, int]:
 
 
 def summary(model: EncoderDecoder, size: tuple[int, int], channels: int = 3) -> str:
-    """Layers with output shapes, parameters and FLOPs for one image; then the geometry."""
+    """A table of the layers: output shape, parameters, FLOPs of one image; then the geometry.
+
+    FLOPs are those of the convolutions, a multiplication and an addition counted as two.
+    """
     geo = geometry(model, size, channels)
     images = jax.ShapeDtypeStruct((1, *geo.input, channels), jnp.float32)
-    table = nn.tabulate(
-        model, jax.random.key(0), depth=2, compute_flops=True, console_kwargs={"width": 120}
-    )(images)
-    return table + str(geo)
+    shapes: dict[tuple[str, ...], str] = {}
+    work: Counter[tuple[str, ...]] = Counter()
+
+    def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        outputs, module = call(*args, **kwargs), context.module
+        if context.method_name == "__call__":
+            path = module.path
+            shapes[path] = "  ".join(
+                "x".join(map(str, x.shape[1:])) for x in jax.tree.leaves(outputs)
+            )
+            if isinstance(module, nn.Conv | ConvTranspose):
+                cells = (args[0] if isinstance(module, ConvTranspose) else outputs).shape[1:3]
+                operations = 2 * cells[0] * cells[1] * module.get_variable("params", "kernel").size
+                work.update({path[:depth]: operations for depth in range(len(path) + 1)})
+        return outputs
+
+    with nn.intercept_methods(record):
+        params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    rows = [("layer", "output", "parameters", "MFLOPs")]
+    for path in sorted((path for path in shapes if 0 < len(path) <= 2), key=list(shapes).index):
+        tree = params
+        for name in path:
+            tree = tree.get(name, {})
+        rows.append(("/".join(path), shapes[path], f"{count(tree):,}", f"{work[path] / 1e6:,.1f}"))
+    rows.append(("all", shapes[()], f"{count(params):,}", f"{work[()] / 1e6:,.1f}"))
+    wide = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = [
+        f"{a:{wide[0]}}  {b:{wide[1]}}  {c:>{wide[2]}}  {d:>{wide[3]}}".rstrip()
+        for a, b, c, d in rows
+    ]
+    lines.insert(1, "-" * (sum(wide) + 6))
+    stride, field = geo.stride, geo.receptive_field
+    fits = f"input {geo.input}, output {geo.output}, margin {geo.margin}, stride {stride}"
+    return "\n".join([*lines, f"{fits}, receptive field {field}"])

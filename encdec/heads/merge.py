@@ -29,18 +29,16 @@ class Merge(nn.Module):
         finest, total = min(maps), 0
         for stride in sorted(maps):
             x, level = maps[stride], stride
-            while True:  # the finest level has a stage too, without upsampling
+            for _ in range(max(1, (stride // finest).bit_length() - 1)):  # the finest has one too
                 stage = f"stage_s{stride}_from{level}"
-                conv = ConvNormRelu(self.channels, self.norm, dtype=self.dtype, name=stage)
-                x = conv(x, train=train)
-                if level == finest:
-                    break
-                level //= 2
-                x = bilinear(x, 2)
+                x = ConvNormRelu(self.channels, self.norm, dtype=self.dtype, name=stage)(
+                    x, train=train
+                )
+                if level > finest:
+                    level //= 2
+                    x = bilinear(x, 2)
                 if level in maps:  # odd sizes round up on the way down
                     x = x[:, : maps[level].shape[1], : maps[level].shape[2]]
-                if level == finest:
-                    break
             total += x
         logits = nn.Conv(self.classes, (1, 1), dtype=self.dtype, name="score")(total)
         if finest > 1:

@@ -80,8 +80,11 @@ def test_receptive_fields():
 
 def test_maps_are_features_before_pooling_and_after_relu():
     encoder = Plain((2, 3))
-    images = jnp.asarray(np.random.default_rng(0).uniform(size=(1, 6, 7, 3)), jnp.float32)
-    maps, variables = encoder.init_with_output(jax.random.key(0), images, train=False)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.uniform(size=(1, 6, 7, 3)), jnp.float32)
+    shapes = jax.eval_shape(lambda: encoder.init(jax.random.key(0), images, train=False))
+    variables = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), shapes)
+    maps = jax.jit(lambda x: encoder.apply(variables, x, train=False))(images)
     assert maps[1].shape == (1, 6, 7, 2) and maps[2].shape == (1, 3, 4, 3)
     assert min(float(x.min()) for x in maps.values()) == 0
     assert set(variables["params"]) == {"conv1_s1", "conv2_s1", "conv1_s2", "conv2_s2"}

@@ -36,6 +36,12 @@ def draw(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+def random_variables(module, x):
+    """Drawn without compiling the initialisers."""
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
+    return jax.tree.map(lambda s: draw(*s.shape, seed=s.size), shapes)
+
+
 def conv(x, kernel, stride, pad):
     """Convolution of one image by its definition, zeros around it on all sides."""
     x, (k, _, _, out) = np.pad(x[0], ((pad, pad), (pad, pad), (0, 0))), kernel.shape
@@ -63,7 +69,7 @@ def test_resnet50_has_53120_parameters_of_batch_norm():
     assert count(normed) - count(plain) == 53_120
 
 
-@pytest.mark.parametrize("size", [(64, 96), (63, 33), (1, 1), (50, 37)])
+@pytest.mark.parametrize("size", [(64, 96), (63, 33), (1, 1)])
 @pytest.mark.parametrize(
     "variant, channels",
     [(resnet18, (64, 64, 128, 256, 512)), (resnet50, (64, 256, 512, 1024, 2048))],
@@ -90,7 +96,8 @@ def test_the_stem_pads_three_on_all_sides(size):
     """ "SAME" pads (2, 3) on even sizes and moves the grid by a pixel."""
     encoder = ResNet((), width=3, norm="none", mean=(0.0,), std=(1.0,))
     images = draw(1, size, size, 2)
-    maps, variables = encoder.init_with_output(jax.random.key(0), images, train=False)
+    variables = random_variables(encoder, images)
+    maps = encoder.apply(variables, images, train=False)
     kernel = np.asarray(variables["params"]["conv1"]["kernel"])
     expected = np.maximum(conv(np.asarray(images), kernel, 2, 3), 0)
     np.testing.assert_allclose(maps[2], expected, rtol=1e-4, atol=1e-4)
@@ -99,7 +106,8 @@ def test_the_stem_pads_three_on_all_sides(size):
 @pytest.mark.parametrize("kind, size", [("basic", 6), ("basic", 5), ("bottleneck", 6)])
 def test_a_strided_block_strides_its_first_3x3_with_padding_one(kind, size):
     block, x = Block(kind, 3, 2, "none", None), draw(1, size, size, 2)
-    y, variables = block.init_with_output(jax.random.key(0), x, train=False)
+    variables = random_variables(block, x)
+    y = jax.jit(lambda x: block.apply(variables, x, train=False))(x)
     kernels = {name: np.asarray(p["kernel"]) for name, p in variables["params"].items()}
     x = np.asarray(x)
     skip = conv(x, kernels["conv_skip"], 2, 0)

@@ -1,0 +1,117 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from encdec.decoders.fpn import FPN
+from encdec.train.state import count
+
+RESNET18, RESNET50 = (64, 128, 256, 512), (256, 512, 1024, 2048)
+STRIDES = (4, 8, 16, 32)
+NECK = FPN(channels=3)
+CHANNELS = dict(zip(STRIDES, (2, 3, 4, 5), strict=True))
+
+
+def draw(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def pyramid(seed=0, size=64):
+    return {s: draw(1, size // s, size // s, c, seed=seed + s) for s, c in CHANNELS.items()}
+
+
+SHAPES = jax.eval_shape(lambda: NECK.init(jax.random.key(0), pyramid(), train=False)["params"])
+PARAMS = jax.tree.map(lambda s: draw(*s.shape, seed=s.size), SHAPES)
+IDENTITY = jnp.zeros((3, 3, 3, 3)).at[1, 1].set(jnp.eye(3))
+apply = jax.jit(lambda params, maps: NECK.apply({"params": params}, maps, train=False))
+
+
+def with_kernel(params, name, kernel, bias=None):
+    """The parameters with one layer's kernel, and its bias if given, replaced."""
+    old = params[name]["conv"]
+    return params | {
+        name: {"conv": {"kernel": kernel, "bias": old["bias"] if bias is None else bias}}
+    }
+
+
+def unsmoothed():
+    """Every 3x3 passes its input on: P is M."""
+    params = PARAMS
+    for s in STRIDES:
+        params = with_kernel(params, f"output_s{s}", IDENTITY, jnp.zeros(3))
+    return params
+
+
+@pytest.mark.parametrize(
+    "channels, width, parameters",
+    [(RESNET50, 256, 3_344_384), (RESNET18, 256, 2_607_104), (RESNET50, 128, 1_082_368)],
+)
+def test_parameters_of_the_paper(channels, width, parameters):
+    maps = {
+        s: jax.ShapeDtypeStruct((1, 64 // s, 64 // s, c), jnp.float32)
+        for s, c in zip(STRIDES, channels, strict=True)
+    }
+    decoder = FPN(channels=width)
+    variables = jax.eval_shape(lambda m: decoder.init(jax.random.key(0), m, train=False), maps)
+    assert count(variables["params"]) == parameters
+
+
+def test_sizes_of_the_paper():
+    sizes = {4: (200, 250), 8: (100, 125), 16: (50, 63), 32: (25, 32)}
+    maps = {
+        s: jax.ShapeDtypeStruct((1, *sizes[s], c), jnp.float32)
+        for s, c in zip(STRIDES, RESNET50, strict=True)
+    }
+    pyramid, _ = jax.eval_shape(
+        lambda m: FPN().init_with_output(jax.random.key(0), m, train=False), maps
+    )
+    assert {s: x.shape for s, x in pyramid.items()} == {s: (1, *sizes[s], 256) for s in STRIDES}
+
+
+def test_the_neck_is_affine():
+    a, b = pyramid(1), pyramid(2)
+    mixed = {s: 3 * a[s] - 2 * b[s] for s in STRIDES}  # affine: weights that add up to one
+    for s in STRIDES:
+        expected = 3 * apply(PARAMS, a)[s] - 2 * apply(PARAMS, b)[s]
+        np.testing.assert_allclose(apply(PARAMS, mixed)[s], expected, rtol=1e-3, atol=2e-3)
+
+
+def test_without_lateral_weights_finer_levels_are_exact_copies_of_the_coarsest():
+    params = unsmoothed()
+    for s in (4, 8, 16):
+        zero = jnp.zeros_like(PARAMS[f"lateral_s{s}"]["conv"]["kernel"])
+        params = with_kernel(params, f"lateral_s{s}", zero, jnp.zeros(3))
+    maps = apply(params, pyramid())
+    for s in (4, 8, 16):
+        copies = maps[32].repeat(32 // s, 1).repeat(32 // s, 2)
+        np.testing.assert_array_equal(maps[s], copies)
+
+
+def test_without_the_coarsest_lateral_p5_is_its_bias():
+    zero = jnp.zeros_like(PARAMS["lateral_s32"]["conv"]["kernel"])
+    params = with_kernel(PARAMS, "lateral_s32", zero, jnp.zeros(3))
+    bias = PARAMS["output_s32"]["conv"]["bias"]
+    np.testing.assert_allclose(apply(params, pyramid())[32], np.broadcast_to(bias, (1, 2, 2, 3)))
+
+
+def test_merged_maps_are_lateral_plus_the_coarser_doubled():
+    maps, merged = pyramid(), apply(unsmoothed(), pyramid())
+    for s in (4, 8, 16):
+        conv = PARAMS[f"lateral_s{s}"]["conv"]
+        lateral = np.asarray(maps[s]) @ np.asarray(conv["kernel"][0, 0]) + np.asarray(conv["bias"])
+        doubled = np.asarray(merged[2 * s]).repeat(2, 1).repeat(2, 2)
+        np.testing.assert_allclose(merged[s], lateral + doubled, rtol=1e-4, atol=1e-4)
+
+
+def test_the_recursion_takes_maps_from_before_the_smoothing():
+    before = apply(PARAMS, pyramid())
+    for s in STRIDES:
+        kernel = 2 * PARAMS[f"output_s{s}"]["conv"]["kernel"]
+        after = apply(with_kernel(PARAMS, f"output_s{s}", kernel), pyramid())
+        assert {t for t in STRIDES if (after[t] != before[t]).any()} == {s}
+
+
+@pytest.mark.parametrize("level", STRIDES)
+def test_the_gradient_of_a_level_reaches_its_skip_and_coarser_ones_only(level):
+    grads = jax.jit(jax.grad(lambda m: (apply(PARAMS, m)[level] ** 2).sum()))(pyramid())
+    assert {s for s, g in grads.items() if g.any()} == {s for s in STRIDES if s >= level}
