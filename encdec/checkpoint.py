@@ -22,6 +22,7 @@ class Checkpoints:
             return value if math.isfinite(value) else -math.inf
 
         self.folder = folder
+        self.damaged: set[int] = set()
         self.manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -41,6 +42,9 @@ class Checkpoints:
     def save(self, state: State, scores: dict[str, float] | None = None) -> None:
         """Starts saving the state under its step, with the scores that choose the best."""
         step = int(state.step)
+        if step in self.damaged:
+            self.damaged.remove(step)
+            self.manager.delete(step)
         if step not in self.manager.all_steps():
             self.manager.save(step, args=ocp.args.StandardSave(state), metrics=scores, force=True)
 
@@ -56,6 +60,7 @@ class Checkpoints:
                 return self.manager.restore(step, args=ocp.args.StandardRestore(shapes))
             except Exception as error:  # orbax's failures have no common type
                 reason = str(error).strip().splitlines()[0] if str(error) else repr(error)
+                self.damaged.add(step)
                 print(f"checkpoint {self.folder / str(step)} cannot be read: {reason}", flush=True)
         if reason:
             raise InputError(

@@ -1,6 +1,6 @@
 """What a run is: a frozen dataclass of objects, each field a flag, written and read as JSON."""
 
-import importlib
+import importlib.util
 import json
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def from_json(value: Any) -> Any:
         return Path(value["path"])
     module, _, name = value["is"].partition(":")
     kind = None
-    if module.split(".")[0] == "encdec":
+    if module.split(".")[0] == "encdec" and importlib.util.find_spec(module):
         kind = getattr(importlib.import_module(module), name, None)
     if kind is None or not is_dataclass(kind):
         raise InputError(f"wanted a class of encdec, got {value['is']}: use the run's own script")
@@ -106,9 +106,14 @@ def load(run: Path) -> Experiment:
     Raises:
       InputError: the folder is no run.
     """
-    path = run / "experiment.json"
-    if not path.is_file():
+    experiment = None
+    if (path := run / "experiment.json").is_file():
+        try:
+            experiment = from_json(json.loads(path.read_text()))
+        except (json.JSONDecodeError, KeyError):  # cut short, or not ours
+            pass
+    if not isinstance(experiment, Experiment):
         raise InputError(
-            f"wanted a run folder with experiment.json; got {run}: name one with --run"
+            f"wanted a run folder with its experiment.json whole; got {run}: name one with --run"
         )
-    return from_json(json.loads(path.read_text()))
+    return experiment

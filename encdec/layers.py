@@ -4,6 +4,7 @@
 convolution, a scatter and a scatter; the forms here become dots, comparisons and sums.
 """
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -134,7 +135,12 @@ def conv_transpose(
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution with `nn.ConvTranspose`'s parameters; see `conv_transpose`."""
+    """Transposed convolution with `nn.ConvTranspose`'s parameters; see `conv_transpose`.
+
+    Attributes:
+      bilinear: start as bilinear interpolation; otherwise Gaussian, deviation sqrt(2/N), where N
+        are the inputs that one pixel of the result has (U-Net §3, read literally).
+    """
 
     channels: int
     kernel: int
@@ -145,7 +151,9 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
-        init = bilinear_init if self.bilinear else he_normal
+        # A pixel of the result has (kernel / stride)² inputs a channel, not kernel².
+        inputs = x.shape[-1] * (self.kernel // self.stride) ** 2
+        init = bilinear_init if self.bilinear else nn.initializers.normal(math.sqrt(2 / inputs))
         shape = (self.kernel, self.kernel, x.shape[-1], self.channels)
         kernel = self.param("kernel", init, shape)
         bias = self.param("bias", nn.initializers.zeros, shape[-1:]) if self.bias else None

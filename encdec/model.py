@@ -4,6 +4,7 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from encdec.arrays import Images
+from encdec.errors import InputError
 from encdec.layers import Dtype
 
 
@@ -39,6 +40,8 @@ class EncoderDecoder(nn.Module):
           train: normalise by the batch, and drop out.
           frozen: parts ("encoder", "decoder", "head") that run as in evaluation all the same.
         """
+        if unknown := set(frozen) - {"encoder", "decoder", "head"}:
+            raise InputError(f"frozen wants encoder, decoder or head; got {sorted(unknown)}")
         maps = self.encoder(images, train=train and "encoder" not in frozen)
         maps = self.decoder(maps, train=train and "decoder" not in frozen)
         return self.head(maps, size=images.shape[1:3], train=train and "head" not in frozen)

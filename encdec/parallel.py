@@ -76,6 +76,8 @@ class Compiled:
 
     function: Any
     split: Callable
+    programs: Callable[[], int]
+    """How many programs were compiled: one, if shapes and types stay the same."""
 
     def __call__(self, state: Any, batch: Any, *rest: Any) -> Any:
         return self.function(state, jax.tree.map(self.split, batch), *rest)
@@ -87,10 +89,6 @@ class Compiled:
         held = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
         return held + sizes.temp_size_in_bytes
 
-    def programs(self) -> int:
-        """How many programs were compiled: one, if shapes and types stay the same."""
-        return self.function._cache_size()
-
 
 def jit(step: Callable, *, donate: bool = True) -> Compiled:
     """The step under `jit`: arrays are global, the batch is split over the mesh by rows."""
@@ -98,7 +96,9 @@ def jit(step: Callable, *, donate: bool = True) -> Compiled:
     function = jax.jit(
         step, out_shardings=NamedSharding(mesh(), P()), donate_argnums=(0,) if donate else ()
     )
-    return Compiled(function, lambda x: jax.make_array_from_process_local_data(rows, x))
+    return Compiled(
+        function, lambda x: jax.make_array_from_process_local_data(rows, x), function._cache_size
+    )
 
 
 def pmap(step: Callable, *, rest: int = 1, donate: bool = True) -> Compiled:
@@ -107,12 +107,21 @@ def pmap(step: Callable, *, rest: int = 1, donate: bool = True) -> Compiled:
     Args:
       rest: number of arguments after the batch.
     """
-    local = jax.local_device_count()
+    local, traces = jax.local_device_count(), []
+
+    def counted(*args: Any) -> Any:
+        traces.append(1)  # pmap does not tell what it compiled: each program is traced once
+        return step(*args)
+
     function = jax.pmap(
-        step,
+        counted,
         axis_name=AXIS,
         in_axes=(None, 0) + (None,) * rest,
         out_axes=None,
         donate_argnums=(0,) if donate else (),
     )
-    return Compiled(function, lambda x: x.reshape(local, len(x) // local, *x.shape[1:]))
+    return Compiled(
+        function,
+        lambda x: x.reshape(local, len(x) // local, *x.shape[1:]),
+        lambda: len(traces),
+    )

@@ -1,6 +1,7 @@
 """Numbers -> one line on the console and one JSON line in the run folder."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,16 @@ class Report:
         if self.since is not None:
             self.since = (self.since[0], self.since[1] + seconds)
 
+    def close(self) -> None:
+        """Writes the events that still wait: flushing does not."""
+        if self.writer:
+            self.writer.close()
+
     def _write(self, line: dict[str, Any], said: str) -> None:
         print(said, flush=True)
+        line = finite(line)
         with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
         if self.writer:
             for name, value in flatten(line).items():
                 self.writer.add_scalar(name, value, line["step"])
@@ -59,8 +66,20 @@ def flatten(line: dict[str, Any], prefix: str = "") -> dict[str, float]:
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
-            flat[prefix + name] = value
+            flat[prefix + name] = float(value)
     return flat
+
+
+def finite(line: dict[str, Any]) -> dict[str, Any]:
+    """The line with None, in JSON null, for NaN and infinities, which JSON does not know."""
+    return {
+        name: finite(value)
+        if isinstance(value, dict)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for name, value in line.items()
+    }
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

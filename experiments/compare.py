@@ -101,7 +101,7 @@ def models(encoder: ResNet, classes: int) -> dict[str, EncoderDecoder]:
     unet = UNet(
         strides=(2, 4, 8, 16, 32),
         finest=1,
-        channels=(4 * w, 2 * w, w, w // 2, w // 4),
+        channels=(4 * w, 2 * w, w, w, w // 2),
         refine=DoubleConv(norm="batch"),
     )
     scores = Pixel(classes, scores=True)

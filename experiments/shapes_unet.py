@@ -22,7 +22,7 @@ def experiment() -> Experiment:
             UNet(
                 strides=(2, 4, 8, 16, 32),
                 finest=1,
-                channels=(128, 64, 32, 16, 8),
+                channels=(128, 64, 32, 32, 16),
                 refine=DoubleConv(norm="batch"),
             ),
             Pixel(8),

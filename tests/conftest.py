@@ -9,6 +9,53 @@ from jaxtyping import install_import_hook
 
 install_import_hook("encdec", "beartype.beartype")
 
-import jax  # noqa: E402 (the environment above must be set before)
+import dataclasses  # noqa: E402 (the environment above must be set before)
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A program that one test compiled is read from disk by the others, subprocesses too."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path_factory.mktemp("programs"))
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """Makes a small experiment with BatchNorm and augmentation, with the given fields changed."""
+    import encdec
+    from encdec.data.datasets import Shapes
+    from encdec.decoders.unet import DoubleConv
+    from encdec.experiment import Experiment
+
+    base = Experiment(
+        model=encdec.EncoderDecoder(
+            encdec.Plain((4, 8), norm="batch"),
+            encdec.UNet(strides=(1, 2), channels=(4,), refine=DoubleConv(norm="batch")),
+            encdec.Pixel(8),
+        ),
+        data=Shapes(tmp_path_factory.mktemp("shapes"), size=32, train=12, val=5, test=2),
+        augment=encdec.Augment((32, 32), scale=(0.8, 1.2), colour=0.1),
+        task=encdec.Segment(8),
+        steps=8,
+        batch=4,
+        log_every=1,
+        save_every=4,
+    )
+    return lambda **changes: dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an unbroken run of `tiny(tensorboard=True)`; copy it before you change it."""
+    from encdec.train.loop import run
+
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    run(tiny(tensorboard=True), folder)
+    return folder

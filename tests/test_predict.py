@@ -51,12 +51,14 @@ def test_a_padded_net_predicts_as_it_would_directly():
     assert len(np.unique(predict(PADDED, variables, image))) > 1
 
 
-def test_padding_is_seen_only_by_the_border():
+def test_padding_repeats_the_edge_and_is_seen_only_by_the_border():
     variables, image = variables_of(PADDED), picture(41, 50)
     labels, whole = predict(PADDED, variables, image), direct(PADDED, variables, image)
     reach = geometry(PADDED, (64, 64)).receptive_field // 2 + 1
     inside = (slice(0, -reach), slice(0, -reach))
     np.testing.assert_array_equal(labels[inside], whole[inside])
+    edged = np.pad(image, ((0, 23), (0, 14), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(labels, direct(PADDED, variables, edged)[:41, :50])
 
 
 def test_an_unpadded_net_sees_a_mirrored_border_and_the_interior_as_it_is():

@@ -10,20 +10,14 @@ from encdec.layers import ConvTranspose
 
 
 class Score(Place):
-    """1x1 convolution from features to class scores, zero at the start (§4.2).
-
-    Attributes:
-      scale: fixed factor on the features, as the "at once" nets have it; 1 in the paper.
-    """
-
-    scale: float = 1.0
+    """1x1 convolution from features to class scores, zero at the start (§4.2)."""
 
     @nn.compact
     def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
         score = nn.Conv(
             channels, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv"
         )
-        return score(x * self.scale if self.scale != 1 else x)
+        return score(x)
 
     def reach(self, cells: int) -> int:
         return cells

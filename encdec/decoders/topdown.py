@@ -61,7 +61,10 @@ class TopDown(nn.Module):
 
     @nn.compact
     def __call__(self, maps: Maps, *, train: bool) -> Maps:
-        """Returns maps by stride: (b, ceil(h / s), ceil(w / s), channels), smaller if unpadded."""
+        """Returns maps by stride: (b, ceil(h / s), ceil(w / s), channels), smaller if unpadded.
+
+        Below the encoder's smallest stride sizes are rounded up to that stride's; the head crops.
+        """
         if missing := set(self.strides) - set(maps):
             raise InputError(
                 f"{type(self).__name__} needs strides {sorted(self.strides)}; the encoder lacks "
@@ -99,6 +102,12 @@ class TopDown(nn.Module):
             return up
         # Odd sizes round up on the way down: the last row that comes up is not there in the skip.
         up = up[:, : skip.shape[1], : skip.shape[2]]
+        lost = [skip.shape[axis] - up.shape[axis] for axis in (1, 2)]
+        if min(up.shape[1:3]) < 1 or lost[0] % 2 or lost[1] % 2:
+            raise InputError(
+                f"an unpadded decoder wants a larger map of even difference; got {up.shape[1:3]} "
+                f"under a skip of {skip.shape[1:3]}: use an unpadded encoder too"
+            )
         skip = centre_crop(skip, *up.shape[1:3])
         if self.merge == "top":
             return up
@@ -114,21 +123,29 @@ class TopDown(nn.Module):
     @property
     def bottom(self) -> int:
         """Stride of the finest map."""
-        return self.finest or min(self.strides)
+        return min(self.strides) if self.finest is None else self.finest
 
     def walk(self) -> list[tuple[int, int]]:
         """(stride, width) of every level, coarse to fine."""
+        if not self.strides:
+            raise InputError(f"{type(self).__name__} needs at least one stride; got none")
         strides = sorted(self.strides, reverse=True)
-        while strides[-1] > self.bottom:
+        while strides[-1] > max(self.bottom, 1):
             strides.append(strides[-1] // 2)
+        if strides[-1] != self.bottom:
+            raise InputError(f"finest must be a half, a quarter, … of a stride; got {self.bottom}")
         if isinstance(self.channels, int):
             widths = (self.channels,) * len(strides)
         else:
-            widths = (self.channels[0], *self.channels)
+            widths = (*self.channels[:1], *self.channels)
         if len(widths) != len(strides):
             raise InputError(
                 f"{type(self).__name__} has {len(strides) - 1} levels below stride {strides[0]} "
                 f"and needs as many channels, or one number for all; got {self.channels}"
+            )
+        if min(widths) < 1:
+            raise InputError(
+                f"{type(self).__name__} needs channels of at least 1; got {self.channels}"
             )
         return list(zip(strides, widths, strict=True))
 

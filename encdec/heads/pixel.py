@@ -42,7 +42,13 @@ class Pixel(nn.Module):
             )
         if stride > 1 and self.upsample == "learned":
             x = ConvTranspose(
-                self.classes, 2 * stride, stride, bias=False, bilinear=True, dtype=self.dtype
+                self.classes,
+                2 * stride,
+                stride,
+                bias=False,
+                bilinear=True,
+                dtype=self.dtype,
+                name="deconvolution",
             )(x)
         elif stride > 1:
             x = bilinear(x, stride)

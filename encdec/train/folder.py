@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -23,7 +24,7 @@ def open_folder(experiment: Experiment, folder: Path) -> None:
       InputError: it holds another one, or cannot be written.
     """
     path, mine = folder / "experiment.json", json.loads(json.dumps(to_json(experiment)))
-    if path.exists() and (flags := differences(json.loads(path.read_text()), mine)):
+    if path.exists() and (flags := differences(_read(path), mine)):
         raise InputError(
             f"{folder} holds a run with other values of {', '.join(flags)}: give the same to go on "
             "with it, or another --workdir"
@@ -39,6 +40,15 @@ def open_folder(experiment: Experiment, folder: Path) -> None:
         raise InputError(
             f"wanted a run folder that can be written; {folder}: {error.strerror}; give another "
             "--workdir"
+        ) from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); restore it, or give another --workdir"
         ) from error
 
 

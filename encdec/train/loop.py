@@ -2,15 +2,17 @@
 
 import math
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from encdec import page, parallel
 from encdec.checkpoint import Checkpoints
-from encdec.data.pipeline import train_batches
+from encdec.data.pipeline import opened, train_batches
 from encdec.errors import InputError
 from encdec.evaluate import evaluate, evaluator, samples
 from encdec.experiment import Experiment
@@ -32,57 +34,74 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     """
     parallel.check_batch(experiment.batch)
     check_classes(experiment)
+    for split in dict.fromkeys(("train", experiment.data.split)):
+        opened(experiment.data, split)  # a missing one shows now, not after training
     open_folder(experiment, folder)
     report = Report(
         folder, steps=experiment.steps, batch=experiment.batch, tensorboard=experiment.tensorboard
     )
     checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
-    state = checkpoints.restore(shapes_of_state(experiment)) or first_state(experiment)
-    start = int(state.step)
-    report.resume(start)
-    print(f"{folder}: {count(state.params):,} parameters, {jax.device_count()} device(s)", end="")
-    print(f", from step {start}" if start else "", flush=True)
+    with closing(report), closing(checkpoints):  # interrupted, too, what is being saved is finished
+        state = checkpoints.restore(shapes_of_state(experiment)) or first_state(experiment)
+        start = int(state.step)
+        report.resume(start)
+        print(
+            f"{folder}: {count(state.params):,} parameters, {jax.device_count()} device(s)", end=""
+        )
+        print(f", from step {start}" if start else "", flush=True)
 
-    step, scorer = trainer(experiment), evaluator(experiment)
-    key = parallel.replicate(jax.random.key(experiment.seed))
-    rate = experiment.optimizer.rate_at(experiment.steps)
-    batches = train_batches(
-        experiment.data,
-        batch=experiment.batch,
-        seed=experiment.seed,
-        start=start,
-        shard=(jax.process_index(), jax.process_count()),
-    )
-    scores: dict[str, float] = {}
-    for number in range(start + 1, experiment.steps + 1):
-        batch = next(batches)
-        state, losses = step(state, batch, key)
-        last = number == experiment.steps
-        if number == start + 1 or number % experiment.log_every == 0 or last:
-            losses = {name: float(loss) for name, loss in losses.items()}
-            if not math.isfinite(losses["loss"]):
-                raise InputError(
-                    f"the loss is {losses['loss']} at step {number}: wanted a finite one; lower "
-                    f"--optimizer.rate, or go on from {folder} after mending the data"
-                )
-            if number == start + 1:
-                losses["memory_mib"] = round(step.memory(state, batch, key) / 2**20, 1)
-            update = (number - 1) // experiment.optimizer.accumulate
-            report.train(number, losses, float(rate(update)))
-        due = experiment.evaluate_every and number % experiment.evaluate_every == 0
-        if due or last:
-            began = time.perf_counter()
+        step, scorer = trainer(experiment), evaluator(experiment)
+        key = parallel.replicate(jax.random.key(experiment.seed))
+        rate = experiment.optimizer.rate_at(experiment.steps)
+        batches = train_batches(
+            experiment.data,
+            batch=experiment.batch,
+            seed=experiment.seed,
+            start=start,
+            shard=(jax.process_index(), jax.process_count()),
+        )
+        scores: dict[str, float] = {}
+        for number in range(start + 1, experiment.steps + 1):
+            batch = next(batches)
+            state, losses = step(state, batch, key)
+            last = number == experiment.steps
+            due = last or bool(
+                experiment.evaluate_every and number % experiment.evaluate_every == 0
+            )
+            saved = due or number % experiment.save_every == 0
+            said = last or number == start + 1 or number % experiment.log_every == 0
+            if said or saved:
+                check_finite(number, float(losses["loss"]), state.params if saved else {}, folder)
+            if said:
+                losses = {name: float(loss) for name, loss in losses.items()}
+                if number == start + 1:
+                    losses["memory_mib"] = round(step.memory(state, batch, key) / 2**20, 1)
+                update = (number - 1) // experiment.optimizer.accumulate
+                report.train(number, losses, float(rate(update)))
+            if due:
+                began = time.perf_counter()
+                scores = evaluate(experiment, state.variables(), scorer)
+                seconds = time.perf_counter() - began
+                report.scores(number, experiment.data.split, scores, seconds)
+            if saved:
+                checkpoints.save(state, scores if due else None)
+        if not scores:  # the run was complete before
             scores = evaluate(experiment, state.variables(), scorer)
-            seconds = time.perf_counter() - began
-            report.scores(number, experiment.data.split, scores, seconds)
-        if number % experiment.save_every == 0 or due or last:
-            checkpoints.save(state, scores if due or last else None)
-    if not scores:  # the run was complete before
-        scores = evaluate(experiment, state.variables(), scorer)
-    checkpoints.close()
     if jax.process_index() == 0:
         write_page(experiment, folder, state.variables(), scores)
     return scores
+
+
+def check_finite(step: int, loss: float, params: Any, folder: Path) -> None:
+    """Raises InputError where the loss or a parameter is not finite: nothing of it is saved."""
+    wrong = "" if math.isfinite(loss) else f"the loss is {loss}"
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(params))):
+        wrong = wrong or "a parameter is not finite"
+    if wrong:
+        raise InputError(
+            f"{wrong} at step {step}: wanted finite numbers; lower --optimizer.rate (in another "
+            f"--workdir), or go on from {folder} after mending the data"
+        )
 
 
 def trainer(experiment: Experiment) -> parallel.Compiled:

@@ -81,7 +81,9 @@ class Optimizer:
         moving = optax.chain(*clip, *update, *factors)
         labels = {part: "frozen" if part in self.freeze else "moving" for part in params}
         chain = optax.partition({"moving": moving, "frozen": optax.set_to_zero()}, labels)
-        return optax.MultiSteps(chain, self.accumulate) if self.accumulate > 1 else chain
+        if self.accumulate == 1:
+            return chain
+        return optax.MultiSteps(chain, self.accumulate).gradient_transformation()
 
 
 def mark(tree: Any, part: str) -> Any:

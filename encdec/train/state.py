@@ -4,20 +4,19 @@ from typing import Any
 
 import jax
 from flax import struct
-from jaxtyping import Array, Int32
 
 
 @struct.dataclass
 class State:
     """Attributes:
-    step: updates so far; an int32 array, since a Python int would compile the step twice.
+    step: batches so far, int32 () — a Python int would compile the step twice.
     params: float32 parameters by part: "encoder", "decoder", "head".
     stats: the model's other collections, {"batch_stats": …} where it normalises by the batch.
     opt: state of the optimizer.
     ema: exponential moving average of the parameters; None where not asked for.
     """
 
-    step: Int32[Array, ""]
+    step: Any
     params: Any
     stats: Any
     opt: Any

@@ -141,6 +141,17 @@ def test_the_wrong_number_of_widths_is_an_error(channels):
         evaluate(UNet((4, 8, 16, 32), channels), pyramid(64, 64))
 
 
+def test_no_width_at_all_is_an_error():
+    with pytest.raises(InputError, match="0 levels below stride 8"):
+        evaluate(UNet((8,), ()), pyramid(64, 64))
+
+
+@pytest.mark.parametrize("decoder", [FCN(channels=0), UNet((4, 8, 16), (4, 0)), FPN(channels=-1)])
+def test_zero_classes_or_channels_are_an_error(decoder):
+    with pytest.raises(InputError, match="channels of at least 1; got"):
+        evaluate(decoder, pyramid(64, 64))
+
+
 def test_widths_go_from_coarse_to_fine():
     assert UNet((2, 4, 8), (7, 6, 5), finest=1).walk() == [(8, 7), (4, 7), (2, 6), (1, 5)]
 

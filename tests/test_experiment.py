@@ -1,0 +1,108 @@
+"""An experiment as JSON, and what differs between two."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from encdec.errors import InputError
+from encdec.experiment import differences, from_json, load, to_json
+
+SCRIPTS = sorted(path for path in (Path(__file__).parent.parent / "experiments").glob("*_*.py"))
+
+
+def scripted(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.experiment()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_survives_json(path):
+    experiment = scripted(path)
+    text = json.dumps(to_json(experiment), allow_nan=False)
+    again = from_json(json.loads(text))
+    assert again == experiment and hash(again.model) == hash(experiment.model)
+    assert to_json(again) == to_json(experiment)
+
+
+def test_paths_survive_json(tiny):
+    experiment = tiny()
+    again = from_json(json.loads(json.dumps(to_json(experiment))))
+    assert again == experiment and isinstance(again.data.root, Path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:system",
+        "builtins:eval",
+        "optax:MultiSteps",
+        "encdecoy.model:EncoderDecoder",
+        "encdec.train.loop:Path",
+        "encdec.experiment:to_json",
+        "encdec.experiment:Missing",
+        "encdec.missing:Experiment",
+        "encdec.experiment",
+    ],
+)
+def test_classes_outside_encdec_are_refused(name):
+    with pytest.raises(InputError, match=f"wanted a class of encdec, got {name}"):
+        from_json({"is": name, "command": "true"})
+
+
+def test_fields_of_another_version_are_refused(tiny):
+    written = to_json(tiny()) | {"colour_of_the_bikeshed": "green"}
+    with pytest.raises(InputError, match="another version of encdec.*colour_of_the_bikeshed"):
+        from_json(written)
+
+
+def test_differences_are_named_as_flags(tiny):
+    one = tiny()
+    model = one.model.clone(decoder=one.model.decoder.clone(channels=(6,)))
+    other = tiny(
+        seed=4,
+        log_every=7,
+        model=model,
+        data=dataclasses.replace(one.data, size=48),
+        optimizer=dataclasses.replace(one.optimizer, rate=3.0),
+    )
+    flags = differences(to_json(one), to_json(other))
+    wanted = [
+        "--seed",
+        "--log-every",
+        "--model.decoder.channels",
+        "--data.size",
+        "--optimizer.rate",
+    ]
+    assert sorted(flags) == sorted(wanted) and not differences(to_json(one), to_json(one))
+
+
+def test_another_class_is_one_difference(tiny):
+    from encdec import FPN
+
+    one = tiny()
+    other = tiny(model=one.model.clone(decoder=FPN()))
+    assert differences(to_json(one), to_json(other)) == ["--model.decoder"]
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "log_every", "save_every", "keep"])
+def test_counts_below_one_are_refused(name, tiny):
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} must be at least 1; got 0"):
+        tiny(**{name: 0})
+
+
+def test_a_run_is_loaded_from_its_folder(finished, tiny):
+    assert load(finished) == tiny(tensorboard=True)
+
+
+@pytest.mark.parametrize("text", [None, "", '{"is": "encdec.exp', '{"steps": 3}', "[]"])
+def test_a_folder_that_is_no_run_is_refused(text, tmp_path):
+    if text is not None:
+        (tmp_path / "experiment.json").write_text(text)
+    with pytest.raises(InputError, match=f"{tmp_path}.*--run") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)

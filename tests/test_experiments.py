@@ -1,0 +1,119 @@
+"""Every experiment script: its step fits together, and it runs at toy size."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from encdec import cli
+from encdec.data.datasets import CAMVID
+from encdec.train.loop import check_classes
+from encdec.train.step import create_state, train_step
+
+SCRIPTS = sorted((Path(__file__).parent.parent / "experiments").glob("*_*.py"))
+DEFAULT = {"shapes_unet", "camvid_fcn8s", "camvid_fpn"}  # the others take as long: -m slow
+
+
+def script(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory):
+    """A folder in CamVid's form: five images of 48x64 to train on, two to validate."""
+    root, rng = tmp_path_factory.mktemp("CamVid"), np.random.default_rng(0)
+    for split, count in (("train", 5), ("val", 2)):
+        for folder, channels in ((split, (3,)), (f"{split}annot", ())):
+            (root / folder).mkdir()
+            for i in range(count):
+                high = 255 if channels else len(CAMVID) + 1  # 11 is "unlabelled"
+                pixels = rng.integers(0, high, (48, 64, *channels)).astype(np.uint8)
+                Image.fromarray(pixels).save(root / folder / f"{i}.png")
+    return root
+
+
+def test_there_is_a_script_for_each_model_and_data_set():
+    models = ("fcn16s", "fcn32s", "fcn8s", "fpn", "unet")
+    wanted = [f"{data}_{model}" for data in ("camvid", "shapes") for model in models]
+    assert [path.stem for path in SCRIPTS] == wanted
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_the_step_at_full_size_fits_together(path):
+    """Shapes alone: nothing is compiled."""
+    experiment = script(path).experiment()
+    check_classes(experiment)
+    b, canvas = experiment.batch, experiment.data.canvas
+    batch = {
+        "image": jax.ShapeDtypeStruct((b, *canvas, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((b, *canvas), jnp.uint8),
+        "size": jax.ShapeDtypeStruct((b, 2), jnp.int32),
+        "index": jax.ShapeDtypeStruct((b,), jnp.int32),
+    }
+    model, optimizer, steps = experiment.model, experiment.optimizer, experiment.steps
+    shape = (1, *experiment.augment.size, 3)
+    state = jax.eval_shape(lambda: create_state(model, optimizer, shape, 0, steps))
+    step = partial(
+        train_step,
+        model=model,
+        task=experiment.task,
+        augment=experiment.augment,
+        optimizer=optimizer,
+        steps=steps,
+    )
+    after, losses = jax.eval_shape(step, state, batch, jax.random.key(0))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert losses["loss"].shape == ()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in DEFAULT else pytest.mark.slow)
+        for path in SCRIPTS
+    ],
+)
+def test_two_steps_at_toy_size(path, tiny, camvid, tmp_path, monkeypatch, capfd):
+    root = camvid if path.stem.startswith("camvid") else tiny().data.root
+    size = [] if root == camvid else ["--data.size", "32", "--data.train", "12", "--data.val", "5"]
+    size += [] if root == camvid else ["--data.test", "2"]
+    flags = ["--data.root", root, *size, "--augment.size", "32", "32", "--batch", "4"]
+    flags += ["--steps", "2", "--workdir", tmp_path / "run"]
+    flags += ["--model.encoder.width", "4", "--model.encoder.blocks", "1", "1", "1", "1"]
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, flags)])
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # `main` adds to it
+    cli.main(script(path).experiment())
+    lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 2]
+    assert all(np.isfinite(line["loss"]) for line in lines[:2])
+    assert 0 <= lines[2]["val"]["mean_iou"] <= 1
+    assert (tmp_path / "run" / path.name).read_text() == path.read_text()
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_real_camvid_is_read_at_full_size(monkeypatch):
+    """One batch of the real files, where they are."""
+    if not os.environ.get("ENCDEC_DATA"):
+        pytest.skip("set ENCDEC_DATA to the folder that holds CamVid/")
+    from encdec.data.pipeline import train_batches
+
+    path = next(path for path in SCRIPTS if path.stem == "camvid_fpn")
+    data = dataclasses.replace(script(path).experiment().data)
+    batch = next(train_batches(data, batch=4, seed=0))
+    assert batch["image"].shape == (4, 180, 240, 3)
+    assert set(np.unique(batch["label"])) <= {*range(11), 255}

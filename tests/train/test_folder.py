@@ -1,0 +1,71 @@
+"""What a run folder holds, and which run it takes."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from encdec.errors import InputError
+from encdec.experiment import from_json
+from encdec.train.folder import environment, facts, open_folder
+
+
+def test_the_folder_holds_experiment_environment_and_script(tiny, tmp_path, monkeypatch):
+    script = tmp_path / "mine.py"
+    script.write_text("# the script\n")
+    monkeypatch.setattr(sys, "argv", [str(script), "--steps", "8"])
+    open_folder(tiny(), tmp_path / "a" / "run")
+    run = tmp_path / "a" / "run"
+    assert from_json(json.loads((run / "experiment.json").read_text())) == tiny()
+    assert (run / "mine.py").read_text() == "# the script\n"
+    found = json.loads((run / "environment.json").read_text())
+    assert found["command"] == "mine.py --steps 8" and found["devices"] == "4 x cpu"
+    assert set(facts(run)) == set(found) | {"experiment"}
+
+
+def test_the_environment_names_versions_and_commit():
+    found = environment()
+    assert {"python", "jax", "jaxlib", "flax", "optax", "hosts", "machine", "commit"} <= set(found)
+    assert all(found.values())
+
+
+def test_the_same_experiment_opens_its_folder_again(tiny, tmp_path):
+    open_folder(tiny(), tmp_path)
+    open_folder(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, flag",
+    [
+        (lambda e: dataclasses.replace(e, seed=1), "--seed"),
+        (lambda e: dataclasses.replace(e, evaluate_every=2), "--evaluate-every"),
+        (
+            lambda e: dataclasses.replace(e, model=e.model.clone(dtype="bfloat16")),
+            "--model.dtype",
+        ),
+        (
+            lambda e: dataclasses.replace(e, optimizer=dataclasses.replace(e.optimizer, ema=0.9)),
+            "--optimizer.ema",
+        ),
+    ],
+    ids=["seed", "evaluate_every", "dtype", "ema"],
+)
+def test_another_experiment_is_refused_with_its_flag(change, flag, tiny, tmp_path):
+    open_folder(tiny(), tmp_path)
+    before = (tmp_path / "experiment.json").read_text()
+    with pytest.raises(InputError, match=f"other values of .*{flag}.*another --workdir"):
+        open_folder(change(tiny()), tmp_path)
+    assert (tmp_path / "experiment.json").read_text() == before
+
+
+def test_a_damaged_experiment_is_refused_with_its_path(tiny, tmp_path):
+    (tmp_path / "experiment.json").write_text('{"is": "encd')
+    with pytest.raises(InputError, match="experiment.json"):
+        open_folder(tiny(), tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="give another --workdir"):
+        open_folder(tiny(), tmp_path / "file" / "run")

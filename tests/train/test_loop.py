@@ -1,0 +1,189 @@
+"""A whole run: interrupted, resumed, compiled once, stopped."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import encdec
+from encdec import parallel
+from encdec.checkpoint import Checkpoints
+from encdec.errors import InputError
+from encdec.evaluate import evaluate, evaluator
+from encdec.report import history
+from encdec.train import loop
+from encdec.train.loop import run, shapes_of_state, variables_of
+from encdec.train.optimizer import Optimizer
+
+NAN = float("nan")
+
+
+def state_of(experiment, folder):
+    checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
+    state = checkpoints.restore(shapes_of_state(experiment))
+    checkpoints.close()
+    return state
+
+
+def bits(tree):
+    return {
+        jax.tree_util.keystr(path): np.asarray(x).tobytes()
+        for path, x in jax.tree.leaves_with_path(tree)
+    }
+
+
+def numbers(folder):
+    """The lines of metrics.jsonl without what a clock or an allocator said."""
+    timed = {"images_per_s", "memory_mib"}
+    return [{k: v for k, v in line.items() if k not in timed} for line in history(folder)]
+
+
+def interrupted(experiment, folder, monkeypatch, after):
+    """Runs until that many batches were read, then once more."""
+    read = loop.train_batches
+
+    def failing(*args, **settings):
+        for number, batch in enumerate(read(*args, **settings)):
+            if number == after:
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_batches", failing)
+        with pytest.raises(KeyboardInterrupt):
+            run(experiment, folder)
+    return run(experiment, folder)
+
+
+def equal(scores, others):
+    return scores.keys() == others.keys() and all(
+        np.array_equal(scores[name], others[name], equal_nan=True) for name in scores
+    )
+
+
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, finished, tmp_path, monkeypatch):
+    experiment = tiny(tensorboard=True)
+    scores = interrupted(experiment, tmp_path, monkeypatch, after=6)
+    assert numbers(tmp_path) == numbers(finished)
+    assert [line["step"] for line in numbers(tmp_path)] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+    assert bits(state_of(experiment, tmp_path)) == bits(state_of(experiment, finished))
+    assert equal(scores, run(experiment, finished))
+
+
+def test_so_does_one_that_accumulates_and_averages_under_pmap(tiny, tmp_path, monkeypatch):
+    experiment = tiny(optimizer=Optimizer(accumulate=3, ema=0.9), driver="pmap")
+    run(experiment, tmp_path / "unbroken")
+    interrupted(experiment, tmp_path / "broken", monkeypatch, after=5)  # 4 is within an update
+    assert numbers(tmp_path / "broken") == numbers(tmp_path / "unbroken")
+    one, other = (state_of(experiment, tmp_path / name) for name in ("broken", "unbroken"))
+    assert one.ema is not None and bits(one) == bits(other)
+
+
+def test_a_run_and_its_resumption_compile_one_program_each(tiny, tmp_path, monkeypatch):
+    made = []
+
+    def remembered(experiment):
+        made.append(trainer(experiment))
+        return made[-1]
+
+    trainer = loop.trainer
+    monkeypatch.setattr(loop, "trainer", remembered)
+    interrupted(tiny(steps=14, save_every=2), tmp_path, monkeypatch, after=11)
+    assert [step.programs() for step in made] == [1, 1]
+
+
+def test_a_finished_run_is_only_scored_again(tiny, finished):
+    before = (finished / "metrics.jsonl").read_text()
+    scores = run(tiny(tensorboard=True), finished)
+    assert (finished / "metrics.jsonl").read_text() == before
+    said = history(finished)[-1]["val"]
+    assert {k: v for k, v in scores.items() if np.isfinite(v)} == {
+        k: v for k, v in said.items() if v is not None
+    }
+
+
+def test_its_checkpoint_gives_the_scores_that_it_reported(tiny, finished):
+    experiment = tiny(tensorboard=True)
+    scores = evaluate(experiment, variables_of(experiment, finished), evaluator(experiment))
+    assert scores["mean_iou"] == history(finished)[-1]["val"]["mean_iou"]
+
+
+def test_the_folder_holds_what_was_promised(finished):
+    names = {path.name for path in finished.iterdir()}
+    promised = {"experiment.json", "environment.json", "metrics.jsonl", "checkpoints"}
+    assert promised | {"report.html", "tensorboard"} <= names
+    assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_metrics_are_strict_json(finished):
+    for text in (finished / "metrics.jsonl").read_text().splitlines():
+        line = json.loads(text, parse_constant=pytest.fail)
+        assert line["step"] >= 1 and ("loss" in line or "val" in line)
+
+
+def test_losses_fall_and_rates_follow_the_schedule(tiny, finished):
+    lines, rate = [x for x in history(finished) if "loss" in x], Optimizer().rate_at(8)
+    assert [line["rate"] for line in lines] == [float(rate(i)) for i in range(8)]
+    assert lines[0]["memory_mib"] > 0
+
+
+@pytest.mark.parametrize(
+    "save_every, loss, said, newest",
+    [
+        (1, NAN, "the loss is nan at step 6", 5),
+        (4, float("inf"), "the loss is inf at step 8", 4),
+        (1, 1.0, "a parameter is not finite at step 6", 5),
+    ],
+)
+def test_numbers_that_are_not_finite_stop_the_run_and_are_not_saved(
+    save_every, loss, said, newest, tiny, tmp_path, monkeypatch
+):
+    def spoiled(experiment):
+        """The step, whose sixth and later results are spoiled."""
+        good = trainer(experiment)
+
+        def step(state, batch, key):
+            state, losses = good.function(state, batch, key)
+            if int(state.step) > 5:
+                params = jax.tree.map(lambda x: x * NAN, state.params)
+                return state.replace(params=params), {"loss": jnp.asarray(loss)}
+            return state, losses
+
+        step.lower = good.function.lower
+        return dataclasses.replace(good, function=step)
+
+    trainer = loop.trainer
+    monkeypatch.setattr(loop, "trainer", spoiled)
+    experiment = tiny(log_every=100, save_every=save_every, steps=50)
+    with pytest.raises(InputError, match=said):
+        run(experiment, tmp_path)
+    state = state_of(experiment, tmp_path)
+    assert int(state.step) == newest
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+
+
+def test_a_head_of_other_classes_than_the_data_is_refused(tiny, tmp_path):
+    experiment = tiny(task=encdec.Segment(7))
+    with pytest.raises(InputError, match="the data has 8 classes.*--task.classes 7"):
+        run(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_a_folder_is_made(tiny, tmp_path):
+    with pytest.raises(InputError, match="multiple of the 4 devices; got 6"):
+        run(tiny(batch=6), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_checkpoints_cannot_be_scored(tiny, tmp_path):
+    with pytest.raises(InputError, match="wanted a checkpoint under .*: train first"):
+        variables_of(tiny(), tmp_path)
+
+
+def test_evaluation_starts_from_the_average_where_there_is_one(tiny):
+    state = loop.first_state(tiny(optimizer=Optimizer(ema=0.9)))
+    assert state.variables()["params"] is state.ema
+    assert parallel.replicated(state).step.shape == ()
