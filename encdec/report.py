@@ -6,19 +6,27 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from encdec.errors import InputError
 
 
 class Report:
-    """Progress of one run. `metrics.jsonl` holds what was said, a resumed run's after it."""
+    """Progress of one run. `metrics.jsonl` holds what was said, a resumed run's after it.
+
+    Of several hosts only the first says and writes anything.
+    """
 
     def __init__(self, folder: Path, *, steps: int, batch: int, tensorboard: bool) -> None:
         self.path, self.steps, self.batch = folder / "metrics.jsonl", steps, batch
-        self.writer = _tensorboard(folder) if tensorboard else None
+        self.silent = jax.process_index() > 0
+        self.writer = _tensorboard(folder) if tensorboard and not self.silent else None
         self.since: tuple[int, float] | None = None
 
     def resume(self, step: int) -> None:
         """Drops lines of steps after the checkpoint: they are about to be made again."""
+        if self.silent:
+            return
         kept = [line for line in history(self.path.parent) if line["step"] <= step]
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
@@ -49,6 +57,8 @@ class Report:
             self.writer.close()
 
     def _write(self, line: dict[str, Any], said: str) -> None:
+        if self.silent:
+            return
         print(said, flush=True)
         line = finite(line)
         with self.path.open("a") as file:
@@ -72,14 +82,14 @@ def flatten(line: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 def finite(line: dict[str, Any]) -> dict[str, Any]:
     """The line with None, in JSON null, for NaN and infinities, which JSON does not know."""
-    return {
-        name: finite(value)
-        if isinstance(value, dict)
-        else None
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-        for name, value in line.items()
-    }
+    kept: dict[str, Any] = {}
+    for name, value in line.items():
+        if isinstance(value, dict):
+            kept[name] = finite(value)
+        else:
+            unknown = isinstance(value, float) and not math.isfinite(value)
+            kept[name] = None if unknown else value
+    return kept
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -119,26 +119,14 @@ def compare(job: Compare) -> list[dict[str, object]]:
     names = job.data.classes
     rows, histories, predictions = [], {}, {}
     for name, model in models(job.encoder, len(names)).items():
-        results, speeds, memory = [], [], 0.0
-        for seed in range(job.seeds):
-            experiment = Experiment(
-                model=model,
-                data=job.data,
-                augment=job.augment,
-                task=Segment(len(names), losses=job.losses),
-                optimizer=job.optimizer,
-                steps=job.steps,
-                batch=job.batch,
-                seed=seed,
-            )
-            folder = job.workdir / name / f"seed{seed}"
-            results.append(run(experiment, folder))
-            lines = history(folder)
-            speeds += [line["images_per_s"] for line in lines if "images_per_s" in line]
-            memory = max(memory, *(line.get("memory_mib", 0.0) for line in lines))
-            if seed == 0:
-                histories[name] = lines
-                predictions[name] = samples(experiment, variables_of(experiment, folder), 12)
+        folders = [job.workdir / name / f"seed{seed}" for seed in range(job.seeds)]
+        runs = [experiment(job, model, seed) for seed in range(job.seeds)]
+        results = [run(one, folder) for one, folder in zip(runs, folders, strict=True)]
+        # Speed, memory, curves and pictures are those of the first seed.
+        lines = histories[name] = history(folders[0])
+        predictions[name] = samples(runs[0], variables_of(runs[0], folders[0]), 12)
+        speeds = [line["images_per_s"] for line in lines if "images_per_s" in line]
+        memory = max(line.get("memory_mib", 0.0) for line in lines)
         sizes, size = parameters(model), job.augment.size
         carried, merged, upsampled, predicts = DESIGN[name]
         rows.append(
@@ -160,6 +148,20 @@ def compare(job: Compare) -> list[dict[str, object]]:
         )
     report(job, rows, histories, predictions)
     return rows
+
+
+def experiment(job: Compare, model: EncoderDecoder, seed: int) -> Experiment:
+    """One of the job's runs."""
+    return Experiment(
+        model=model,
+        data=job.data,
+        augment=job.augment,
+        task=Segment(model.head.classes, losses=job.losses),
+        optimizer=job.optimizer,
+        steps=job.steps,
+        batch=job.batch,
+        seed=seed,
+    )
 
 
 def spread(values: list[float]) -> float | tuple[float, float]:

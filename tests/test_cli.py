@@ -167,6 +167,7 @@ def test_check_wants_a_kind_of_data(args, call):
 def test_settings_that_cannot_be_are_refused(flags, words, tiny, tmp_path, call):
     code, out, err = call(*flags, "--workdir", tmp_path / "run", experiment=tiny())
     assert code == 2 and "Traceback" not in out + err
+    assert not (tmp_path / "run").exists()  # the folder stays free for the right settings
     for word in words:
         assert word in err
 

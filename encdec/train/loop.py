@@ -36,13 +36,15 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     check_classes(experiment)
     for split in dict.fromkeys(("train", experiment.data.split)):
         opened(experiment.data, split)  # a missing one shows now, not after training
+    if jax.process_index() == 0:
+        shapes = shapes_of_state(experiment)  # traces the net: one that cannot be takes no folder
     open_folder(experiment, folder)
     report = Report(
         folder, steps=experiment.steps, batch=experiment.batch, tensorboard=experiment.tensorboard
     )
     checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
     with closing(report), closing(checkpoints):  # interrupted, too, what is being saved is finished
-        state = checkpoints.restore(shapes_of_state(experiment)) or first_state(experiment)
+        state = checkpoints.restore(shapes) or first_state(experiment)
         start = int(state.step)
         report.resume(start)
         print(
