@@ -14,6 +14,16 @@ from encdec.train.state import State
 
 NAN = float("nan")
 
+# A read that fails leaves coroutines of orbax behind, of which the garbage collector complains.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def swept():
+    """Nothing is left for a later test to be blamed for."""
+    yield
+    gc.collect()
+
 
 def state_at(step, width=3):
     params = {"head": {"kernel": jnp.full((2, width), step / 3), "bias": jnp.zeros(2)}}
@@ -122,11 +132,8 @@ def test_when_all_are_damaged_one_line_says_so(saved):
     assert "\n" not in str(error.value)
 
 
-# Orbax leaves what it was reading to the garbage collector, which complains.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_checkpoint_of_other_shapes_is_refused(saved):
     checkpoints = Checkpoints(saved(0.1))
     with pytest.raises(InputError, match="can be read"):
         checkpoints.restore(shapes(width=4))
     checkpoints.close()
-    gc.collect()
