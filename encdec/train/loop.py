@@ -36,9 +36,9 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     check_classes(experiment)
     for split in dict.fromkeys(("train", experiment.data.split)):
         opened(experiment.data, split)  # a missing one shows now, not after training
+    shapes = shapes_of_state(experiment)  # traces the net: one that cannot be takes no folder
     if jax.process_index() == 0:
-        shapes = shapes_of_state(experiment)  # traces the net: one that cannot be takes no folder
-    open_folder(experiment, folder)
+        open_folder(experiment, folder)
     report = Report(
         folder, steps=experiment.steps, batch=experiment.batch, tensorboard=experiment.tensorboard
     )
