@@ -50,7 +50,10 @@ def mesh() -> Mesh:
 
 def replicate(tree: Any) -> Any:
     """Puts a tree whole on every device; a step that starts from it compiles once."""
-    return jax.device_put(tree, NamedSharding(mesh(), P()))
+    whole = NamedSharding(mesh(), P())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, whole)
+    return jax.jit(lambda tree: tree, out_shardings=whole)(tree)  # reaches other hosts' devices
 
 
 def replicated(shapes: Any) -> Any:

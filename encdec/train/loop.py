@@ -121,16 +121,18 @@ def trainer(experiment: Experiment) -> parallel.Compiled:
 
 def first_state(experiment: Experiment) -> State:
     """The state before the first step, whole on every device."""
+    return parallel.replicate(_created(experiment))
+
+
+def _created(experiment: Experiment) -> State:
     size, channels = experiment.augment.size, 3
     model, optimizer = experiment.model, experiment.optimizer
-    return parallel.replicate(
-        create_state(model, optimizer, (1, *size, channels), experiment.seed, experiment.steps)
-    )
+    return create_state(model, optimizer, (1, *size, channels), experiment.seed, experiment.steps)
 
 
 def shapes_of_state(experiment: Experiment) -> State:
     """The state's shapes, types and places, to restore into: nothing is computed."""
-    return parallel.replicated(jax.eval_shape(partial(first_state, experiment)))
+    return parallel.replicated(jax.eval_shape(partial(_created, experiment)))
 
 
 def variables_of(experiment: Experiment, folder: Path) -> Any:
