@@ -143,10 +143,10 @@ def _experiment(args: list[str]) -> tuple[Experiment, Path]:
 
 
 def quicken() -> None:
-    """Sets the one XLA flag that pays on a CPU, unless the user has set XLA_FLAGS' own.
+    """Sets the one XLA flag that pays on a CPU, unless XLA_FLAGS sets it already.
 
-    Without YNN fusions, both cores work in a convolution's gradient (jaxlib 0.10: steps take 0.7
-    to 0.97 of the time). For entry points alone: importing encdec changes no flags.
+    Without YNN fusions, more than one core works in a convolution's gradient (jaxlib 0.10). For
+    entry points alone: importing encdec changes no flags.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "ynn_fusion" not in flags and jaxlib.__version__.startswith("0.10."):
