@@ -14,9 +14,14 @@ class Checkpoints:
     """The checkpoints of one run: the newest `keep`, and the best by `metric`.
 
     A step counts only when all of it is on disk. Saving goes on while training does.
+
+    Args:
+      read_only: touch nothing, not even what a training that goes on is about to save.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2, metric: str = "mean_iou") -> None:
+    def __init__(
+        self, folder: Path, *, keep: int = 2, metric: str = "mean_iou", read_only: bool = False
+    ) -> None:
         def score(metrics: dict[str, float]) -> float:
             value = metrics.get(metric, -math.inf)
             return value if math.isfinite(value) else -math.inf
@@ -35,7 +40,8 @@ class Checkpoints:
                         ),
                     ]
                 ),
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,  # orbax's own `read_only` warns of itself
             ),
         )
 

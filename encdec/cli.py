@@ -1,10 +1,13 @@
 """The command line: `encdec COMMAND …`, and `python experiments/NAME.py [COMMAND] …`."""
 
 import dataclasses
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,7 +76,7 @@ class Predict:
 def train_command(args: list[str], experiment: Experiment) -> None:
     """train: see `Train`."""
     default = Train(experiment, Path("runs") / Path(sys.argv[0]).stem)
-    asked = tyro.cli(Train, default=default, args=args)
+    asked = parse(Train, args, default=default)
     run(asked.experiment, asked.workdir)
 
 
@@ -94,7 +97,7 @@ def evaluate_command(args: list[str]) -> None:
 
 def predict_command(args: list[str]) -> None:
     """predict: write masks and overlays of images."""
-    asked = tyro.cli(Predict, args=args)
+    asked = parse(Predict, args)
     experiment = load(asked.run)
     images = [(path, read_image(path)) for path in asked.images]
     variables = variables_of(experiment, asked.run)
@@ -111,9 +114,7 @@ def predict_command(args: list[str]) -> None:
 
 def summary_command(args: list[str], experiment: Experiment | None = None) -> None:
     """summary: layers, parameters, FLOPs, geometry of a run's or a script's model."""
-    experiment = (
-        tyro.cli(Experiment, default=experiment, args=args) if experiment else _experiment(args)[0]
-    )
+    experiment = parse(Experiment, args, default=experiment) if experiment else _experiment(args)[0]
     print(summary(experiment.model, experiment.augment.size))
 
 
@@ -129,7 +130,7 @@ def check_command(args: list[str]) -> None:
         data: Annotated[DATASETS[args[0]], tyro.conf.arg(name="")]
         splits: tuple[str, ...] = ("train", "val")
 
-    asked = tyro.cli(Check, args=args[1:])
+    asked = parse(Check, args[1:])
     faults = check(asked.data, asked.splits)
     print("\n".join([*faults, f"{len(faults)} fault(s)"]))
     if faults:
@@ -138,8 +139,30 @@ def check_command(args: list[str]) -> None:
 
 def _experiment(args: list[str]) -> tuple[Experiment, Path]:
     """The experiment of --run, with the other flags changed."""
-    asked, rest = tyro.cli(Run, args=args, return_unknown_args=True)
-    return tyro.cli(Experiment, default=load(asked.run), args=rest), asked.run
+    asked, rest = parse(Run, args, return_unknown_args=True)
+    return parse(Experiment, rest, default=load(asked.run)), asked.run
+
+
+def parse(kind: type, args: list[str], **options: Any) -> Any:
+    """`tyro.cli`, but what it refuses is one line and not a box.
+
+    Raises:
+      InputError: a flag is unknown, lacks its value, or has one that cannot be.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(kind, args=args, **options)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+    box = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue())
+    rows = [row.strip("│╭╮╰╯─ ") for row in box.splitlines()]
+    end = rows.index("", 1) if "" in rows[1:] else len(rows)  # the first rule, or the frame's
+    message = " ".join(rows[1:end] or rows)
+    close = [row for row in rows if row.startswith("--")] if "Perhaps you meant:" in rows else []
+    hint = f"; perhaps {close[0]} was meant" if close else ""
+    raise InputError(f"{message}{hint}; --help lists all flags")
 
 
 def quicken() -> None:

@@ -105,6 +105,15 @@ def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp
     )
 
 
+def one_draw(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
+    """The initialiser, but with the same weights at all places of the kernel."""
+
+    def drawn(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+        return jnp.broadcast_to(init(key, (1, 1, *shape[2:]), dtype), shape)
+
+    return drawn
+
+
 def conv_transpose(
     x: Map, kernel: Float[Array, "k k c o"], stride: int, padding: Literal["SAME", "VALID"] = "SAME"
 ) -> Map:
@@ -138,24 +147,27 @@ class ConvTranspose(nn.Module):
     """Transposed convolution with `nn.ConvTranspose`'s parameters; see `conv_transpose`.
 
     Attributes:
-      bilinear: start as bilinear interpolation; otherwise Gaussian, deviation sqrt(2/N), where N
-        are the inputs that one pixel of the result has (U-Net §3, read literally).
+      start: "gaussian" of deviation sqrt(2/N), where N are the inputs that one pixel of the result
+        has (U-Net §3, read literally); "nearest", one such draw for all places of the kernel: if
+        it is as large as the stride, a cell becomes a block of equal cells, and no checkerboard
+        has to be unlearned (Aitken et al. 2017); or "bilinear".
     """
 
     channels: int
     kernel: int
     stride: int
     bias: bool = True
-    bilinear: bool = False
+    start: Literal["gaussian", "nearest", "bilinear"] = "gaussian"
     dtype: Dtype | None = None
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
         # A pixel of the result has (kernel / stride)² inputs a channel, not kernel².
         inputs = x.shape[-1] * (self.kernel // self.stride) ** 2
-        init = bilinear_init if self.bilinear else nn.initializers.normal(math.sqrt(2 / inputs))
+        gaussian = nn.initializers.normal(math.sqrt(2 / inputs))
+        init = {"gaussian": gaussian, "nearest": one_draw(gaussian), "bilinear": bilinear_init}
         shape = (self.kernel, self.kernel, x.shape[-1], self.channels)
-        kernel = self.param("kernel", init, shape)
+        kernel = self.param("kernel", init[self.start], shape)
         bias = self.param("bias", nn.initializers.zeros, shape[-1:]) if self.bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = conv_transpose(x, kernel, self.stride)

@@ -1,4 +1,4 @@
-"""FCN-16s on CamVid at half size, scored at full size: 16 minutes of training on two quiet cores.
+"""FCN-16s on CamVid at half size, scored at full size.
 
 python experiments/camvid_fcn16s.py --data.root DIR
 """

@@ -1,4 +1,4 @@
-"""FCN-8s on CamVid at half size, scored at full size: 16 minutes of training on two quiet cores.
+"""FCN-8s on CamVid at half size, scored at full size.
 
 python experiments/camvid_fcn8s.py --data.root DIR
 """

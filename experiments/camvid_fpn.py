@@ -1,4 +1,4 @@
-"""FPN on CamVid at half size, scored at full size: 16 minutes of training on two quiet cores.
+"""FPN on CamVid at half size, scored at full size.
 
 python experiments/camvid_fpn.py --data.root DIR
 """

@@ -15,14 +15,12 @@ import statistics
 import sys
 from pathlib import Path
 
-import tyro
-
 from encdec import cli, page
 from encdec.data.augment import Augment
 from encdec.data.datasets import TFDS, CamVid, Dataset, Folder, Shapes
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
-from encdec.decoders.unet import DoubleConv, UNet
+from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.encoders.resnet import ResNet, resnet18
 from encdec.errors import InputError
 from encdec.evaluate import samples
@@ -71,8 +69,10 @@ SHAPES = Compare(
 )
 CAMVID = Compare(
     data=CamVid(),
-    augment=Augment(size=(160, 224), scale=(0.75, 1.5), colour=0.2),
+    augment=Augment(size=(128, 192), scale=(0.6, 1.5), colour=0.2),
     workdir=Path("runs/compare_camvid"),
+    optimizer=Optimizer(decay=1e-2),
+    losses=(("cross_entropy", 1.0), ("dice", 1.0)),
 )
 OWN = Augment(size=(256, 256), scale=(0.75, 1.5), colour=0.2)
 DEFAULTS = {
@@ -89,7 +89,7 @@ DESIGN = {
         "wide features",
         "concatenated, 3x3 twice",
         "2x2 up-convolution",
-        "last map, stride 1",
+        "last map, stride 2",
     ),
     "FPN": ("a pyramid", "1x1 lateral, added", "nearest x2", "every level, strides 4–32"),
 }
@@ -100,8 +100,8 @@ def models(encoder: ResNet, classes: int) -> dict[str, EncoderDecoder]:
     w = encoder.width
     unet = UNet(
         strides=(2, 4, 8, 16, 32),
-        finest=1,
-        channels=(4 * w, 2 * w, w, w, w // 2),
+        channels=(4 * w, 2 * w, w, w),
+        upsample=UpConv(start="nearest"),
         refine=DoubleConv(norm="batch"),
     )
     scores = Pixel(classes, scores=True)
@@ -207,7 +207,7 @@ def main() -> None:
     name = "shapes" if not args or args[0].startswith("-") else args.pop(0)
     if name not in DEFAULTS:
         raise InputError(f"wanted one of {', '.join(DEFAULTS)}; got {name}")
-    compare(tyro.cli(Compare, default=DEFAULTS[name], args=args))
+    compare(cli.parse(Compare, args, default=DEFAULTS[name]))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python experiments/shapes_unet.py
 from encdec import cli
 from encdec.data.augment import Augment
 from encdec.data.datasets import Shapes
-from encdec.decoders.unet import DoubleConv, UNet
+from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.encoders.resnet import ResNet
 from encdec.experiment import Experiment
 from encdec.heads.pixel import Pixel
@@ -21,8 +21,8 @@ def experiment() -> Experiment:
             ResNet(width=32),
             UNet(
                 strides=(2, 4, 8, 16, 32),
-                finest=1,
-                channels=(128, 64, 32, 32, 16),
+                channels=(128, 64, 32, 32),
+                upsample=UpConv(start="nearest"),
                 refine=DoubleConv(norm="batch"),
             ),
             Pixel(8),

@@ -137,3 +137,23 @@ def test_a_checkpoint_of_other_shapes_is_refused(saved):
     with pytest.raises(InputError, match="can be read"):
         checkpoints.restore(shapes(width=4))
     checkpoints.close()
+
+
+def test_read_only_leaves_what_a_training_is_about_to_save(saved):
+    folder = saved(0.1)
+    (folder / "7.orbax-checkpoint-tmp").mkdir()
+    checkpoints = Checkpoints(folder, read_only=True)
+    assert int(checkpoints.restore(shapes()).step) == 1
+    checkpoints.close()
+    assert (folder / "7.orbax-checkpoint-tmp").is_dir()
+    checkpoints = Checkpoints(folder)  # a training that goes on cleans up
+    checkpoints.save(state_at(2))
+    checkpoints.close()
+    assert not (folder / "7.orbax-checkpoint-tmp").exists()
+
+
+def test_read_only_makes_no_folder(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "none", read_only=True)
+    assert checkpoints.restore(shapes()) is None
+    checkpoints.close()
+    assert not (tmp_path / "none").exists()

@@ -70,13 +70,25 @@ def one_line(err, *words):
 
 def test_unknown_overrides_are_named(tiny, tmp_path, call):
     code, _, err = call("--optimizer.rat", "3", "--workdir", tmp_path, experiment=tiny())
-    assert code == 2 and "Traceback" not in err
-    assert "--optimizer.rat" in err and "--optimizer.rate" in err
+    assert code == 2
+    one_line(err, "--optimizer.rat, 3", "perhaps --optimizer.rate FLOAT was meant", "--help")
 
 
 def test_a_value_of_another_type_is_named(tiny, tmp_path, call):
     code, _, err = call("--steps", "many", "--workdir", tmp_path, experiment=tiny())
-    assert code == 2 and "Traceback" not in err and "--steps" in err and "many" in err
+    assert code == 2
+    one_line(err, "--steps", "many")
+
+
+def test_a_missing_flag_is_named(call):
+    code, _, err = call("evaluate")
+    assert code == 2
+    one_line(err, "--run")
+
+
+def test_help_is_printed_whole(tiny, call):
+    code, out, err = call("--help", experiment=tiny())
+    assert code == 0 and "--optimizer.rate" in out and not err
 
 
 def test_a_missing_folder_is_named(on, tmp_path, call):
@@ -168,8 +180,7 @@ def test_settings_that_cannot_be_are_refused(flags, words, tiny, tmp_path, call)
     code, out, err = call(*flags, "--workdir", tmp_path / "run", experiment=tiny())
     assert code == 2 and "Traceback" not in out + err
     assert not (tmp_path / "run").exists()  # the folder stays free for the right settings
-    for word in words:
-        assert word in err
+    one_line(err, *words)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "summary"])

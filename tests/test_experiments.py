@@ -16,6 +16,7 @@ from PIL import Image
 
 from encdec import cli
 from encdec.data.datasets import CAMVID
+from encdec.experiment import to_json
 from encdec.train.loop import check_classes
 from encdec.train.step import create_state, train_step
 
@@ -48,6 +49,17 @@ def test_there_is_a_script_for_each_model_and_data_set():
     models = ("fcn16s", "fcn32s", "fcn8s", "fpn", "unet")
     wanted = [f"{data}_{model}" for data in ("camvid", "shapes") for model in models]
     assert [path.stem for path in SCRIPTS] == wanted
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_the_comparison_trains_the_same_models_by_the_same_recipe(path):
+    compare, alone = script(SCRIPTS[0].parent / "compare.py"), script(path).experiment()
+    job = compare.DEFAULTS[path.stem.split("_")[0]]
+    names = {"unet": "U-Net", "fpn": "FPN"} | {f"fcn{n}s": f"FCN-{n}s" for n in (8, 16, 32)}
+    model = compare.models(job.encoder, len(job.data.classes))[names[path.stem.split("_")[1]]]
+    compared = to_json(compare.experiment(job, model, alone.seed))
+    for part in ("model", "augment", "task", "optimizer", "batch", "seed"):
+        assert compared[part] == to_json(alone)[part], part
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

@@ -75,6 +75,17 @@ def test_conv_transpose_layer_takes_linens_parameters():
     np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-5)
 
 
+def test_a_nearest_start_makes_blocks_of_equal_cells():
+    x = draw(2, 3, 4, 8)
+    up = layers.ConvTranspose(6, 2, 2, start="nearest")
+    variables = up.init(jax.random.key(0), x)
+    projected = x @ variables["params"]["kernel"][0, 0]
+    np.testing.assert_allclose(
+        up.apply(variables, x), layers.nearest(projected, 2), rtol=1e-5, atol=1e-5
+    )
+    assert abs(variables["params"]["kernel"].std() - np.sqrt(2 / 8)) < 0.15
+
+
 def test_conv_transpose_refuses_a_kernel_that_the_stride_does_not_divide():
     with pytest.raises(InputError, match="multiple of the stride; got 3 and 2"):
         layers.conv_transpose(draw(1, 2, 2, 1), draw(3, 3, 1, 1), 2)

@@ -33,7 +33,7 @@ class Deconvolution(Place):
             kernel=2 * factor,
             stride=factor,
             bias=False,
-            bilinear=True,
+            start="bilinear",
             dtype=self.dtype,
             name="conv",
         )

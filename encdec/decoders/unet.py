@@ -10,11 +10,19 @@ from encdec.layers import ConvNormRelu, ConvTranspose, NormKind
 
 
 class UpConv(Place):
-    """ "Up-convolution": transposed, kernel and stride equal (2x2 in the paper)."""
+    """ "Up-convolution": transposed, kernel and stride equal (2x2 in the paper).
+
+    Attributes:
+      start: "gaussian" as in the paper; "nearest" starts without a checkerboard.
+    """
+
+    start: Literal["gaussian", "nearest"] = "gaussian"
 
     @nn.compact
     def __call__(self, x: Map, *, factor: int, channels: int, train: bool) -> Map:
-        up = ConvTranspose(channels, kernel=factor, stride=factor, dtype=self.dtype, name="conv")
+        up = ConvTranspose(
+            channels, factor, factor, start=self.start, dtype=self.dtype, name="conv"
+        )
         return up(x)
 
     def reach(self, cells: int, factor: int) -> int:
@@ -49,7 +57,8 @@ class UNet(TopDown):
     Attributes:
       channels: width of each level, coarse to fine; (512, 256, 128, 64) in Figure 1.
       strides: (1, 2, 4, 8, 16) in Figure 1. An encoder that starts at stride 2 takes
-        (2, 4, 8, 16, 32) and `finest=1`: a last up-convolution without a skip.
+        (2, 4, 8, 16, 32) and predicts there; with `finest=1`, after a last up-convolution that
+        has no skip.
     """
 
     strides: tuple[int, ...] = (1, 2, 4, 8, 16)

@@ -3,6 +3,7 @@
 from flax import linen as nn
 
 from encdec.arrays import Images, Maps
+from encdec.errors import InputError
 from encdec.layers import ConvNormRelu, Dtype, NormKind, max_pool, standardise
 
 
@@ -26,6 +27,10 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Maps:
         """Returns pool1 … pool5 by stride: 2, 4, 8, 16, 32 (FCN §4 fuses pool3, pool4, pool5)."""
+        if len(self.convs) != len(self.channels):
+            raise InputError(
+                f"VGG wants as many convs as channels; got {self.convs} and {self.channels}"
+            )
         x, maps = standardise(images, self.mean, self.std), {}
         for stage, (convs, width) in enumerate(zip(self.convs, self.channels, strict=True), 1):
             for i in range(1, convs + 1):

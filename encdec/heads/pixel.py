@@ -46,7 +46,7 @@ class Pixel(nn.Module):
                 2 * stride,
                 stride,
                 bias=False,
-                bilinear=True,
+                start="bilinear",
                 dtype=self.dtype,
                 name="deconvolution",
             )(x)

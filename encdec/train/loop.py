@@ -141,9 +141,8 @@ def variables_of(experiment: Experiment, folder: Path) -> Any:
     Raises:
       InputError: it has none.
     """
-    checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
-    state = checkpoints.restore(shapes_of_state(experiment))
-    checkpoints.close()
+    with closing(Checkpoints(folder / "checkpoints", read_only=True)) as checkpoints:
+        state = checkpoints.restore(shapes_of_state(experiment))
     if state is None:
         raise InputError(f"wanted a checkpoint under {folder}; there is none yet: train first")
     return state.variables()

@@ -4,6 +4,7 @@ import pytest
 
 from encdec.encoders import vgg
 from encdec.encoders.vgg import VGG, vgg11, vgg13, vgg16, vgg19
+from encdec.errors import InputError
 from encdec.train.state import count
 
 # torchvision's `features`, without and with BatchNorm.
@@ -54,3 +55,8 @@ def test_receptive_fields_of_vgg16():
 def test_any_number_of_input_channels(channels):
     _, variables = evaluate(VGG((1,), (5,)), channels=channels)
     assert variables["params"]["conv1_1"]["conv"]["kernel"].shape == (3, 3, channels, 5)
+
+
+def test_as_many_convs_as_channels_are_wanted():
+    with pytest.raises(InputError, match=r"as many convs as channels; got \(1, 2\) and \(5,\)"):
+        evaluate(VGG((1, 2), (5,)))
