@@ -51,8 +51,10 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Attributes:
-    run: folder of a finished or interrupted run.
+    """A run; every field of its experiment is a flag too, --data.split and --data.root first.
+
+    Attributes:
+      run: folder of a finished or interrupted run.
     """
 
     run: Path
@@ -99,9 +101,16 @@ def predict_command(args: list[str]) -> None:
     """predict: write masks and overlays of images."""
     asked = parse(Predict, args)
     experiment = load(asked.run)
+    if not asked.images:
+        raise InputError("predict wants images: encdec predict IMAGE … --run RUN; got none")
     images = [(path, read_image(path)) for path in asked.images]
+    try:
+        asked.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out wants a folder that can be made; {asked.out}: {error.strerror}"
+        ) from error
     variables = variables_of(experiment, asked.run)
-    asked.out.mkdir(parents=True, exist_ok=True)
     for path, image in images:
         labels = predict(experiment.model, variables, image, shrink=experiment.data.shrink)
         labels = labels.astype(np.uint8)
@@ -159,7 +168,7 @@ def parse(kind: type, args: list[str], **options: Any) -> Any:
     box = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue())
     rows = [row.strip("│╭╮╰╯─ ") for row in box.splitlines()]
     end = rows.index("", 1) if "" in rows[1:] else len(rows)  # the first rule, or the frame's
-    message = " ".join(rows[1:end] or rows)
+    message = " ".join(rows[1:end] or rows).rstrip(".")
     close = [row for row in rows if row.startswith("--")] if "Perhaps you meant:" in rows else []
     hint = f"; perhaps {close[0]} was meant" if close else ""
     raise InputError(f"{message}{hint}; --help lists all flags")
@@ -225,6 +234,8 @@ def main(experiment: Experiment | None = None) -> None:
             action.__doc__
             for action in (evaluate_command, predict_command, check_command, summary_command)
         ]
+        if args and not args[0].startswith("-"):
+            print(f"error: wanted one of {', '.join(commands)}; got {args[0]}", file=sys.stderr)
         print("usage: encdec COMMAND …   (each has --help)\n  " + "\n  ".join(lines))
         print("To train: python experiments/NAME.py, or experiments/compare.py")
         raise SystemExit(0 if args in ([], ["-h"], ["--help"]) else 2)

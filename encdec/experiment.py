@@ -46,6 +46,8 @@ class Experiment:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"--seed must not be negative; got {self.seed}")
         for name in ("steps", "batch", "log_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(

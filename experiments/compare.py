@@ -40,7 +40,8 @@ from encdec.train.optimizer import Optimizer
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """FCN-32s, FCN-16s, FCN-8s, U-Net and FPN on one encoder.
+    """FCN-32s, FCN-16s, FCN-8s, U-Net and FPN on one encoder, for the data named before the flags:
+    shapes (the default), camvid, folder or tfds.
 
     Attributes:
       steps: of each model and seed.
@@ -57,6 +58,10 @@ class Compare:
     steps: int = 1000
     batch: int = 8
     seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be at least 1; got {self.seeds}")
 
 
 SHAPES = Compare(
@@ -91,7 +96,7 @@ DESIGN = {
         "2x2 up-convolution",
         "last map, stride 2",
     ),
-    "FPN": ("a pyramid", "1x1 lateral, added", "nearest x2", "every level, strides 4–32"),
+    "FPN": ("a pyramid", "1x1 lateral, added", "nearest x2", "every level, summed at 4"),
 }
 
 
@@ -136,7 +141,7 @@ def compare(job: Compare) -> list[dict[str, object]]:
                 "merged": merged,
                 "upsampled": upsampled,
                 "predicts at": predicts,
-                "decoder parameters": sizes["decoder"] + sizes["head"],
+                "decoder + head": sizes["decoder"] + sizes["head"],
                 "GFLOPs": flops(model, size) / 1e9,
                 "receptive field": geometry(model, size).receptive_field,
                 "images/s": statistics.median(speeds) if speeds else None,

@@ -172,6 +172,9 @@ def test_check_wants_a_kind_of_data(args, call):
         (("--task.classes", "7"), ("--model.head.classes 8", "--task.classes 7")),
         (("--steps", "0"), ("--steps",)),
         (("--batch", "3"), ("multiple of the 4 devices",)),
+        (("--seed", "-1"), ("--seed", "-1")),
+        (("--optimizer.accumulate", "0"), ("accumulate", "0")),
+        (("--model.encoder.width", "0"), ("width", "0")),
         (("--optimizer.freeze", "backbone"), ("backbone", "decoder")),
         (("--augment.size", "0", "32"), ("augment size",)),
     ],
@@ -221,6 +224,23 @@ def test_predict_writes_masks_and_overlays_at_the_image_s_size(finished, tmp_pat
     assert np.array(Image.open(out / "street_overlay.png")).shape == (37, 45, 3)
 
 
+def test_predict_wants_images_that_are_there(finished, tmp_path, call):
+    code, _, err = call("predict", "--run", finished)
+    assert code == 2
+    one_line(err, "IMAGE")
+    code, _, err = call("predict", tmp_path / "none.png", "--run", finished)
+    assert code == 2
+    one_line(err, "none.png", "no such file")
+
+
+def test_predict_names_a_folder_that_cannot_be_made(finished, tmp_path, call):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    out = tmp_path / "a.png" / "out"
+    code, _, err = call("predict", tmp_path / "a.png", "--run", finished, "--out", out)
+    assert code == 2
+    one_line(err, "--out", out)
+
+
 def test_predict_names_an_image_that_cannot_be_read(finished, tmp_path, call):
     (tmp_path / "cut.png").write_bytes(b"\x89PNG")
     code, _, err = call("predict", tmp_path / "cut.png", "--run", finished)
@@ -243,7 +263,9 @@ def test_summary_counts_parameters(finished, call):
 def test_help_and_unknown_commands(call):
     code, out, _ = call("--help")
     assert code == 0 and all(f"{name}:" in out for name in ("evaluate", "predict", "check"))
-    assert call("fly")[0] == 2
+    code, _, err = call("fly")
+    assert code == 2
+    one_line(err, "evaluate, predict", "fly")
 
 
 def test_an_interrupt_is_a_line_and_code_130(call, monkeypatch):

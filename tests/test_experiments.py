@@ -16,6 +16,7 @@ from PIL import Image
 
 from encdec import cli
 from encdec.data.datasets import CAMVID
+from encdec.errors import InputError
 from encdec.experiment import to_json
 from encdec.train.loop import check_classes
 from encdec.train.step import create_state, train_step
@@ -60,6 +61,12 @@ def test_the_comparison_trains_the_same_models_by_the_same_recipe(path):
     compared = to_json(compare.experiment(job, model, alone.seed))
     for part in ("model", "augment", "task", "optimizer", "batch", "seed"):
         assert compared[part] == to_json(alone)[part], part
+
+
+def test_a_comparison_has_at_least_one_seed():
+    compare = script(SCRIPTS[0].parent / "compare.py")
+    with pytest.raises(InputError, match="--seeds must be at least 1; got 0"):
+        dataclasses.replace(compare.SHAPES, seeds=0)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

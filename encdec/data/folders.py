@@ -214,6 +214,8 @@ def _load(file: Path | BytesIO, name: str) -> Image.Image:
         with Image.open(file) as image:
             image.load()
             return image
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: wanted an image; there is no such file") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{name}: cannot be read as an image ({error}); replace it") from error
 

@@ -1,4 +1,5 @@
-"""The one walk from coarse to fine. Its five places are where FCN, U-Net and FPN differ."""
+"""The one walk from coarse to fine: its five places (lateral, upsample, merge, refine, output) and
+the levels that it returns are where FCN, U-Net and FPN differ."""
 
 from typing import Literal
 
@@ -133,7 +134,10 @@ class TopDown(nn.Module):
         while strides[-1] > max(self.bottom, 1):
             strides.append(strides[-1] // 2)
         if strides[-1] != self.bottom:
-            raise InputError(f"finest must be a half, a quarter, … of a stride; got {self.bottom}")
+            raise InputError(
+                f"finest must be {min(self.strides)}, or a half, a quarter, … of it; "
+                f"got {self.bottom}"
+            )
         if isinstance(self.channels, int):
             widths = (self.channels,) * len(strides)
         else:

@@ -13,7 +13,8 @@ class UpConv(Place):
     """ "Up-convolution": transposed, kernel and stride equal (2x2 in the paper).
 
     Attributes:
-      start: "gaussian" as in the paper; "nearest" starts without a checkerboard.
+      start: "gaussian" as in the paper; "nearest", a random projection of each cell, repeated over
+        its block: no checkerboard to unlearn.
     """
 
     start: Literal["gaussian", "nearest"] = "gaussian"
@@ -52,13 +53,14 @@ class DoubleConv(Place):
 
 
 class UNet(TopDown):
-    """Up-convolve to half the channels, concatenate the skip, convolve twice.
+    """Up-convolve (to half the channels in the paper), concatenate the skip, convolve twice.
 
     Attributes:
-      channels: width of each level, coarse to fine; (512, 256, 128, 64) in Figure 1.
+      channels: width of each level below the coarsest, coarse to fine; (512, 256, 128, 64) in
+        Figure 1.
       strides: (1, 2, 4, 8, 16) in Figure 1. An encoder that starts at stride 2 takes
-        (2, 4, 8, 16, 32) and predicts there; with `finest=1`, after a last up-convolution that
-        has no skip.
+        (2, 4, 8, 16, 32) and predicts there; with `finest=1` and a fifth width, after a last
+        up-convolution that has no skip.
     """
 
     strides: tuple[int, ...] = (1, 2, 4, 8, 16)

@@ -28,6 +28,8 @@ class Plain(nn.Module):
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Maps:
         """Returns the maps before each pooling: strides 1, 2, 4, …"""
+        if min(self.channels, default=0) < 1:
+            raise InputError(f"Plain wants channels of at least 1; got {self.channels}")
         for axis, size in zip(("height", "width"), images.shape[1:3], strict=True):
             if (good := self.next_good_size(size)) != size:
                 raise InputError(

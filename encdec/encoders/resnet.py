@@ -5,6 +5,7 @@ from typing import Literal
 from flax import linen as nn
 
 from encdec.arrays import Images, Map, Maps
+from encdec.errors import InputError
 from encdec.layers import Dtype, Norm, NormKind, max_pool_3x3, standardise
 
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -75,6 +76,10 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Maps:
         """Returns C1 … C5 by stride: the stem at 2, the stages' last blocks at 4, 8, 16, 32."""
+        if min((self.width, *self.blocks)) < 1:
+            raise InputError(
+                f"ResNet wants width and blocks of at least 1; got {self.width} and {self.blocks}"
+            )
         x = standardise(images, self.mean, self.std)
         x = nn.Conv(
             self.width,

@@ -31,6 +31,10 @@ class VGG(nn.Module):
             raise InputError(
                 f"VGG wants as many convs as channels; got {self.convs} and {self.channels}"
             )
+        if min(self.channels, default=0) < 1 or min(self.convs) < 1:
+            raise InputError(
+                f"VGG wants convs and channels of at least 1; got {self.convs} and {self.channels}"
+            )
         x, maps = standardise(images, self.mean, self.std), {}
         for stage, (convs, width) in enumerate(zip(self.convs, self.channels, strict=True), 1):
             for i in range(1, convs + 1):

@@ -55,8 +55,6 @@ def _read(path: Path) -> Any:
 def environment() -> dict[str, str]:
     """What a run ran on."""
     packages = ("encdec-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False)
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
@@ -64,8 +62,18 @@ def environment() -> dict[str, str]:
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "hosts": str(jax.process_count()),
         "machine": platform.platform(),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit(),
     }
+
+
+def commit() -> str:
+    """Of this checkout; "unknown" where there is no checkout, or no git."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        said = subprocess.run(git, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return "unknown"
+    return said.strip() or "unknown"
 
 
 def facts(folder: Path) -> dict[str, str]:

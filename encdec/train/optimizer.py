@@ -38,6 +38,10 @@ class Optimizer:
     rates: tuple[tuple[str, float], ...] = ()
     freeze: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise InputError(f"optimizer accumulate must be at least 1; got {self.accumulate}")
+
     def rate_at(self, steps: int) -> optax.Schedule:
         """The learning rate by update, for a run of that many steps."""
         updates = max(steps // self.accumulate, 1)

@@ -24,6 +24,11 @@ def test_the_folder_holds_experiment_environment_and_script(tiny, tmp_path, monk
     assert set(facts(run)) == set(found) | {"experiment"}
 
 
+def test_a_machine_without_git_has_an_unknown_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment()["commit"] == "unknown"
+
+
 def test_the_environment_names_versions_and_commit():
     found = environment()
     assert {"python", "jax", "jaxlib", "flax", "optax", "hosts", "machine", "commit"} <= set(found)
