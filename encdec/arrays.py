@@ -1,5 +1,7 @@
 """Names of the arrays that travel. b, h, w, c: batch, rows, columns, channels; k: classes."""
 
+from typing import Literal
+
 from jaxtyping import Array, Float, Integer, Shaped
 
 Images = Float[Array, "b h w c"]
@@ -22,3 +24,6 @@ Batch = dict[str, Shaped[Array, "b ..."]]
 
 IGNORE = 255
 """Label of pixels that count nowhere."""
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""Of a computation; parameters are float32."""

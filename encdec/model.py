@@ -3,9 +3,8 @@
 from flax import linen as nn
 from jaxtyping import Array
 
-from encdec.arrays import Images
+from encdec.arrays import Dtype, Images
 from encdec.errors import InputError
-from encdec.layers import Dtype
 
 
 class EncoderDecoder(nn.Module):

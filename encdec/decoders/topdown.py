@@ -6,9 +6,9 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from encdec.arrays import Map, Maps
+from encdec.arrays import Dtype, Map, Maps
 from encdec.errors import InputError
-from encdec.layers import Dtype, centre_crop
+from encdec.layers import centre_crop
 
 
 class Place(nn.Module):

@@ -4,9 +4,9 @@ from typing import Literal
 
 from flax import linen as nn
 
-from encdec.arrays import Images, Map, Maps
+from encdec.arrays import Dtype, Images, Map, Maps
 from encdec.errors import InputError
-from encdec.layers import Dtype, Norm, NormKind, max_pool_3x3, standardise
+from encdec.layers import Norm, NormKind, max_pool_3x3, standardise
 
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -27,7 +27,9 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        def conv_norm(x: Map, channels: int, kernel: int, stride: int, name: str) -> Map:
+        def conv_norm(
+            x: Map, channels: int, kernel: int, stride: int, name: str, relu: bool = False
+        ) -> Map:
             # Padding is explicit: "SAME" shifts the grid on even sizes with stride 2.
             x = nn.Conv(
                 channels,
@@ -39,7 +41,7 @@ class Block(nn.Module):
                 dtype=self.dtype,
                 name=f"conv{name}",
             )(x)
-            return Norm(self.norm, self.dtype, name=f"norm{name}")(x, train=train)
+            return Norm(self.norm, relu, self.dtype, name=f"norm{name}")(x, train=train)
 
         width = self.width
         layers = {
@@ -48,8 +50,7 @@ class Block(nn.Module):
         }[self.kind]
         skip, y = x, x
         for i, (channels, kernel, stride) in enumerate(layers, 1):
-            y = conv_norm(y, channels, kernel, stride, str(i))
-            y = y if i == len(layers) else nn.relu(y)
+            y = conv_norm(y, channels, kernel, stride, str(i), relu=i < len(layers))
         if skip.shape[-1] != y.shape[-1] or self.stride > 1:
             skip = conv_norm(skip, y.shape[-1], 1, self.stride, "_skip")
         return nn.relu(skip + y)
@@ -91,7 +92,7 @@ class ResNet(nn.Module):
             dtype=self.dtype,
             name="conv1",
         )(x)
-        x = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train=train))
+        x = Norm(self.norm, relu=True, dtype=self.dtype, name="norm1")(x, train=train)
         maps = {2: x}
         x = max_pool_3x3(x)
         for stage, blocks in enumerate(self.blocks, 1):

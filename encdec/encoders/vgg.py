@@ -2,9 +2,9 @@
 
 from flax import linen as nn
 
-from encdec.arrays import Images, Maps
+from encdec.arrays import Dtype, Images, Maps
 from encdec.errors import InputError
-from encdec.layers import ConvNormRelu, Dtype, NormKind, max_pool, standardise
+from encdec.layers import ConvNormRelu, NormKind, max_pool, standardise
 
 
 class VGG(nn.Module):

@@ -2,8 +2,9 @@
 
 from flax import linen as nn
 
-from encdec.arrays import Logits, Maps
-from encdec.layers import ConvNormRelu, Dtype, NormKind, bilinear, check_classes
+from encdec.arrays import Dtype, Logits, Maps
+from encdec.heads import check_classes
+from encdec.layers import ConvNormRelu, NormKind, bilinear
 
 
 class Merge(nn.Module):

@@ -4,9 +4,10 @@ from typing import Literal
 
 from flax import linen as nn
 
-from encdec.arrays import Logits, Maps
+from encdec.arrays import Dtype, Logits, Maps
 from encdec.errors import InputError
-from encdec.layers import ConvTranspose, Dtype, bilinear, check_classes
+from encdec.heads import check_classes
+from encdec.layers import ConvTranspose, bilinear
 
 
 class Pixel(nn.Module):

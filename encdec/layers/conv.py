@@ -1,0 +1,130 @@
+"""Convolutions: 3x3 with norm and ReLU; transposed, as one dot and depth-to-space."""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from encdec.arrays import Dtype, Map
+from encdec.errors import InputError
+from encdec.layers.norm import Norm, NormKind
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+"""Gaussian with deviation sqrt(2/N), N incoming nodes (He et al. 2015; U-Net §3)."""
+
+
+class ConvNormRelu(nn.Module):
+    """3x3 convolution, normalisation, ReLU.
+
+    Attributes:
+      channels: width of the result.
+      padded: keep the size; otherwise "valid", two pixels smaller (U-Net §2).
+      bias: also where a norm follows, which makes it idle; without a norm there always is one.
+    """
+
+    channels: int
+    norm: NormKind = "none"
+    padded: bool = True
+    bias: bool = False
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        x = nn.Conv(
+            self.channels,
+            (3, 3),
+            padding=1 if self.padded else 0,
+            use_bias=self.bias or self.norm == "none",
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return Norm(self.norm, relu=True, dtype=self.dtype, name="norm")(x, train=train)
+
+
+def bilinear_kernel(size: int) -> Float[Array, "size size"]:
+    """Weights of a transposed convolution that is bilinear (FCN §3.3); size 2s sums to s²."""
+    half = (size + 1) // 2
+    centre = half - 1 if size % 2 else half - 0.5
+    ramp = 1 - jnp.abs(jnp.arange(size) - centre) / half
+    return jnp.outer(ramp, ramp)
+
+
+def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    """Each channel upsampled by itself, bilinearly: `bilinear_kernel` on the channel diagonal."""
+    size, _, channels, out = shape
+    return (
+        bilinear_kernel(size).astype(dtype)[:, :, None, None] * jnp.eye(channels, out)[None, None]
+    )
+
+
+def one_draw(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
+    """The initialiser, but with the same weights at all places of the kernel."""
+
+    def drawn(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+        return jnp.broadcast_to(init(key, (1, 1, *shape[2:]), dtype), shape)
+
+    return drawn
+
+
+def conv_transpose(
+    x: Map, kernel: Float[Array, "k k c o"], stride: int, padding: Literal["SAME", "VALID"] = "SAME"
+) -> Map:
+    """Transposed convolution as one dot and depth-to-space; `nn.ConvTranspose`'s numbers.
+
+    The kernel is a multiple m of the stride, so every output block of s x s pixels is one dot of
+    its m x m nearest inputs: a 1x1 layer for U-Net's 2x2 up-convolution, a 2x2 one for FCN's.
+
+    Returns:
+      (b, s h, s w, o) for "SAME", (b, s (h - 1) + k, s (w - 1) + k, o) for "VALID".
+    """
+    size, _, channels, out = kernel.shape
+    if size % stride:
+        raise InputError(f"kernel must be a multiple of the stride; got {size} and {stride}")
+    b, h, w, _ = x.shape
+    near = size // stride
+    # The kernel acts on the dilated input: within an output block it runs backwards.
+    kernel = kernel.reshape(near, stride, near, stride, channels, out)[:, ::-1, :, ::-1]
+    kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(near * near * channels, -1)
+    border = (near - 1, near - 1)
+    x = jnp.pad(x, ((0, 0), border, border, (0, 0)))
+    h, w = h + near - 1, w + near - 1
+    x = jnp.concatenate([x[:, i : i + h, j : j + w] for i in range(near) for j in range(near)], -1)
+    x = (x @ kernel).reshape(b, h, w, stride, stride, out)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * stride, w * stride, out)
+    crop = (size - stride) // 2 if padding == "SAME" else 0
+    return x[:, crop : x.shape[1] - crop, crop : x.shape[2] - crop]
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution with `nn.ConvTranspose`'s parameters; see `conv_transpose`.
+
+    Attributes:
+      start: "gaussian" of deviation sqrt(2/N), where N are the inputs that one pixel of the result
+        has (U-Net §3, read literally); "nearest", one such draw for all places of the kernel: if
+        it is as large as the stride, a cell becomes a block of equal cells, and no checkerboard
+        has to be unlearned (Aitken et al. 2017); or "bilinear".
+    """
+
+    channels: int
+    kernel: int
+    stride: int
+    bias: bool = True
+    start: Literal["gaussian", "nearest", "bilinear"] = "gaussian"
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Map) -> Map:
+        # A pixel of the result has (kernel / stride)² inputs a channel, not kernel².
+        inputs = x.shape[-1] * (self.kernel // self.stride) ** 2
+        gaussian = nn.initializers.normal(math.sqrt(2 / inputs))
+        init = {"gaussian": gaussian, "nearest": one_draw(gaussian), "bilinear": bilinear_init}
+        shape = (self.kernel, self.kernel, x.shape[-1], self.channels)
+        kernel = self.param("kernel", init[self.start], shape)
+        bias = self.param("bias", nn.initializers.zeros, shape[-1:]) if self.bias else None
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = conv_transpose(x, kernel, self.stride)
+        return x if bias is None else x + bias[None, None, None]

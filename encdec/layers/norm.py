@@ -1,0 +1,131 @@
+"""Normalisation; batch normalisation and its ReLU as one operation with a closed-form gradient."""
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float
+
+from encdec import parallel
+from encdec.arrays import Dtype, Images, Map
+
+NormKind = Literal["batch", "group", "none"]
+Stats = tuple[Float[Array, " c"], Float[Array, " c"]]
+
+EPSILON = 1e-5
+
+
+def standardise(images: Images, mean: tuple[float, ...], std: tuple[float, ...]) -> Images:
+    """(images - mean) / std by channel; their averages where the image has other channels."""
+    if images.shape[-1] != len(mean):
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    mean, std = (jnp.asarray(v, images.dtype)[None, None, None] for v in (mean, std))
+    return (images - mean) / std
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(
+    x: Map, scale: Float[Array, " c"], bias: Float[Array, " c"], relu: bool, axis: str | None
+) -> tuple[Map, Stats]:
+    """x normalised by its own statistics, scaled, shifted and, if `relu`, cut at zero.
+
+    Statistics are float32 and, where `axis` names the devices, those of all devices' pixels.
+
+    Returns:
+      The map in x's type; and (mean, variance), through which no gradient flows.
+    """
+    return _forward(x, scale, bias, relu, axis)[0]
+
+
+def _forward(
+    x: Map, scale: Array, bias: Array, relu: bool, axis: str | None
+) -> tuple[tuple[Map, Stats], tuple[Array, ...]]:
+    wide = x.astype(jnp.float32)
+    mean, square = _mean((wide, wide * wide), axis)
+    variance = jnp.maximum(square - mean * mean, 0)
+    y = affine(x, scale, bias, mean, variance, relu)
+    return (y, (mean, variance)), (x, scale, bias, mean, variance)
+
+
+def _backward(
+    relu: bool, axis: str | None, saved: tuple[Array, ...], grads: tuple[Map, Stats]
+) -> tuple[Map, Array, Array]:
+    x, scale, bias, mean, variance = saved
+    inverse = lax.rsqrt(variance + EPSILON)
+    normal = (x.astype(jnp.float32) - mean[None, None, None]) * inverse[None, None, None]
+    grad = grads[0].astype(jnp.float32)
+    if relu:
+        grad = jnp.where(affine(x, scale, bias, mean, variance, relu=False) > 0, grad, 0)
+    # The parameters' gradients stay this device's own, as those of every other layer do.
+    size = x.size // x.shape[-1]
+    shift, tilt = grad.sum((0, 1, 2)), (grad * normal).sum((0, 1, 2))
+    means = shift / size, tilt / size
+    level, slope = lax.pmean(means, axis) if axis else means
+    grad -= level[None, None, None] + normal * slope[None, None, None]
+    grad *= (scale * inverse)[None, None, None]
+    return grad.astype(x.dtype), tilt.astype(scale.dtype), shift.astype(bias.dtype)
+
+
+batch_norm.defvjp(_forward, _backward)
+
+
+def affine(x: Map, scale: Array, bias: Array, mean: Array, variance: Array, relu: bool) -> Map:
+    """x normalised by given statistics, scaled, shifted and, if `relu`, cut at zero."""
+    slope = scale * lax.rsqrt(variance + EPSILON)
+    y = (x.astype(jnp.float32) - mean[None, None, None]) * slope[None, None, None]
+    y += bias[None, None, None]
+    return (nn.relu(y) if relu else y).astype(x.dtype)
+
+
+def _mean(maps: tuple[Map, ...], axis: str | None) -> tuple[Array, ...]:
+    means = tuple(x.mean((0, 1, 2)) for x in maps)
+    return lax.pmean(means, axis) if axis else means
+
+
+class BatchNorm(nn.Module):
+    """`nn.BatchNorm`'s parameters, statistics and numbers, with torchvision's momentum 0.9."""
+
+    relu: bool = False
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        width = x.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, width)
+        variance = self.variable("batch_stats", "var", jnp.ones, width)
+        scale = self.param("scale", nn.initializers.ones, width)
+        bias = self.param("bias", nn.initializers.zeros, width)
+        x = x if self.dtype is None else x.astype(self.dtype)
+        if not train:
+            return affine(x, scale, bias, mean.value, variance.value, self.relu)
+        y, new = batch_norm(x, scale, bias, self.relu, parallel.axis())
+        if not self.is_initializing():
+            mean.value, variance.value = (
+                0.9 * old.value + 0.1 * lax.stop_gradient(now)
+                for old, now in zip((mean, variance), new, strict=True)
+            )
+        return y
+
+
+class Norm(nn.Module):
+    """Normalisation by kind, then a ReLU if `relu`; "batch" is synchronised over devices.
+
+    Numbers are torchvision's: momentum 0.9 (0.1 there), epsilon 1e-5; groups of GroupNorm: 32,
+    or the largest common divisor with the channels.
+    """
+
+    kind: NormKind = "batch"
+    relu: bool = False
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        if self.kind == "batch":
+            return BatchNorm(self.relu, self.dtype, name="batch")(x, train=train)
+        if self.kind == "group":
+            groups = next(g for g in range(min(32, x.shape[-1]), 0, -1) if x.shape[-1] % g == 0)
+            x = nn.GroupNorm(groups, epsilon=EPSILON, dtype=self.dtype, name="group")(x)
+        return nn.relu(x) if self.relu else x
