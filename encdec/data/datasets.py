@@ -31,6 +31,11 @@ class Source(Protocol):
     def __getitem__(self, i: int) -> Example: ...
 
 
+def cache_folder() -> Path:
+    """For what can be made again: $ENCDEC_CACHE, or else ~/.cache/encdec."""
+    return Path(os.environ.get("ENCDEC_CACHE") or Path.home() / ".cache" / "encdec").expanduser()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
     """What every data set has.
@@ -103,9 +108,8 @@ class Shapes(Dataset):
                 f"{self.train}, {self.val}, {self.test} scenes came; change --data.size, "
                 "--data.train, --data.val, --data.test"
             )
-        cache = os.environ.get("ENCDEC_CACHE") or Path.home() / ".cache" / "encdec"
         counts = (self.train, self.val, self.test)
-        root = (self.root or Path(cache)).expanduser()
+        root = (self.root or cache_folder()).expanduser()
         builder = builders.shapes(root, size=self.size, counts=counts, seed=self.seed)
         return builders.Records(builder, split)
 
