@@ -1,0 +1,1 @@
+"""Side by side on this machine: `python -m benchmarks steps|ops|cold`."""
