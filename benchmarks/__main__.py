@@ -8,57 +8,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encdec import cli
+from encdec.errors import InputError
 from encdec.table import table
 from encdec.train.folder import environment
 
 
 @dataclass(frozen=True)
-class Steps:
+class Benchmark:
+    """Attributes:
+    out: file for the records.
+    """
+
+    rounds: int
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Steps(Benchmark):
     """Whole networks.
 
     Attributes:
       size: rows and columns of the images.
       names: of the networks; none for all.
-      out: file for the records.
     """
 
     size: int = 128
     batch: int = 4
-    rounds: int = 7
     names: tuple[str, ...] = ()
-    out: Path | None = None
 
 
-@dataclass(frozen=True)
-class Ops:
-    """Single layers against linen's.
-
-    Attributes:
-      out: file for the records.
-    """
-
-    rounds: int = 15
-    out: Path | None = None
-
-
-@dataclass(frozen=True)
-class Cold:
-    """From a model's definition to the end of its first step.
-
-    Attributes:
-      out: file for the records.
-    """
-
-    rounds: int = 3
-    out: Path | None = None
+KINDS = {"steps": Steps(rounds=7), "ops": Benchmark(rounds=15), "cold": Benchmark(rounds=3)}
 
 
 def main() -> None:
     args = sys.argv[1:]
-    kinds = {"steps": Steps, "ops": Ops, "cold": Cold}
-    if not args or args[0] not in kinds:
-        raise cli.InputError(f"wanted one of {', '.join(kinds)}; got {' '.join(args) or 'nothing'}")
-    asked = cli.parse(kinds[args[0]], args[1:])
+    if not args or args[0] not in KINDS:
+        raise InputError(f"wanted one of {', '.join(KINDS)}; got {' '.join(args) or 'nothing'}")
+    asked = cli.parse(type(KINDS[args[0]]), args[1:], default=KINDS[args[0]])
     fields = {name: value for name, value in vars(asked).items() if name != "out"}
     rows = importlib.import_module(f"benchmarks.{args[0]}").rows(**fields)
     print(table(rows))

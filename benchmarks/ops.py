@@ -39,12 +39,9 @@ def our_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     return layers.batch_norm(x, scale, bias, True, None)[0]
 
 
-def resized(method: str) -> Form:
-    def resize(x: jax.Array) -> jax.Array:
-        b, h, w, c = x.shape
-        return jax.image.resize(x, (b, 2 * h, 2 * w, c), method)
-
-    return resize
+def resized(x: jax.Array, factor: int, method: str) -> jax.Array:
+    b, h, w, c = x.shape
+    return jax.image.resize(x, (b, h * factor, w * factor, c), method)
 
 
 def pool_3x3(x: jax.Array) -> jax.Array:
@@ -66,12 +63,12 @@ OPS: dict[str, tuple[Form, Form, tuple[tuple[int, ...], ...]]] = {
     "max pool 3x3/2, 128²x64": (layers.max_pool_3x3, pool_3x3, ((4, 128, 128, 64),)),
     "nearest x2, 64²x128": (
         lambda x: layers.nearest(x, 2),
-        resized("nearest"),
+        lambda x: resized(x, 2, "nearest"),
         ((4, 64, 64, 128),),
     ),
     "bilinear x2, 64²x128": (
         lambda x: layers.bilinear(x, 2),
-        resized("bilinear"),
+        lambda x: resized(x, 2, "bilinear"),
         ((4, 64, 64, 128),),
     ),
     "BatchNorm + ReLU, 256²x32": (our_norm, linen_norm, ((4, 256, 256, 32), (32,), (32,))),

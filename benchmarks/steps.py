@@ -14,6 +14,7 @@ from jax import lax
 from torch.nn import functional
 
 from benchmarks.networks import NETWORKS, Pair
+from benchmarks.ops import pool_2x2, pool_3x3, resized
 from benchmarks.timing import Timing, paired
 from encdec.layers import norm
 from encdec.model import EncoderDecoder
@@ -129,13 +130,6 @@ def jax_step(model: EncoderDecoder, images: np.ndarray, labels: np.ndarray) -> C
 def linen_layers() -> ExitStack:
     """While it is open, networks are traced with the layers that linen and jax.image have."""
 
-    def resized(x: jax.Array, factor: int, method: str) -> jax.Array:
-        b, h, w, c = x.shape
-        return jax.image.resize(x, (b, h * factor, w * factor, c), method)
-
-    def pool_3x3(x: jax.Array) -> jax.Array:
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-
     def deconvolved(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         return lax.conv_transpose(x, kernel, (stride, stride), "SAME")
 
@@ -152,8 +146,8 @@ def linen_layers() -> ExitStack:
 
     stack = ExitStack()
     for place, form in {
-        "encdec.encoders.plain.max_pool": lambda x: nn.max_pool(x, (2, 2), (2, 2)),
-        "encdec.encoders.vgg.max_pool": lambda x: nn.max_pool(x, (2, 2), (2, 2)),
+        "encdec.encoders.plain.max_pool": pool_2x2,
+        "encdec.encoders.vgg.max_pool": pool_2x2,
         "encdec.encoders.resnet.max_pool_3x3": pool_3x3,
         "encdec.layers.nearest": lambda x, factor: resized(x, factor, "nearest"),
         "encdec.heads.merge.bilinear": lambda x, factor: resized(x, factor, "bilinear"),

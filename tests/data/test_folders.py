@@ -130,9 +130,9 @@ def test_binary_masks(tmp_path, image_at, mask_at, ids):
     np.testing.assert_array_equal(label, ids > 0)
 
 
-def test_camvid_is_read_whole(real):
+def test_camvid_has_its_published_frames(real):
     train, val = folders.camvid(real / "CamVid", "train"), folders.camvid(real / "CamVid", "val")
-    assert len(train) == 367 and len(val) and not train.unpaired and not val.unpaired
+    assert (len(train), len(val)) == (367, 51) and not train.unpaired and not val.unpaired
     example = train[0]
     assert example["image"].shape == (360, 480, 3)
     assert set(np.unique(example["label"])) <= {*range(11), 255}
