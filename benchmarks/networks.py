@@ -18,6 +18,7 @@ from encdec.encoders.resnet import resnet18
 from encdec.encoders.vgg import VGG
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
+from encdec.layers import Conv
 from encdec.model import EncoderDecoder
 
 
@@ -36,7 +37,7 @@ class Fully(nn.Module):
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Maps:
         maps = VGG(channels=(32, 64, 128, 256, 256), name="vgg")(images, train=train)
-        x = nn.relu(nn.Conv(512, (7, 7), padding=3, name="fc6")(maps[32]))
+        x = nn.relu(Conv(512, (7, 7), padding=3, name="fc6")(maps[32]))
         return maps | {32: nn.relu(nn.Conv(512, (1, 1), name="fc7")(x))}
 
 

@@ -18,6 +18,7 @@ from benchmarks.ops import pool_2x2, pool_3x3, resized
 from benchmarks.timing import Timing, paired
 from encdec.layers import norm
 from encdec.model import EncoderDecoder
+from encdec.random import initial_key
 from encdec.train.state import count
 
 RATE, MOMENTUM = 0.01, 0.9
@@ -87,7 +88,7 @@ def torch_step(net: torch.nn.Module, images: np.ndarray, labels: np.ndarray) -> 
 
 
 def jax_calls(pair: Pair, images: np.ndarray, labels: np.ndarray) -> dict[str, Callable]:
-    variables = jax.jit(pair.ours.init)(jax.random.key(0), images[:1])
+    variables = jax.jit(pair.ours.init)(initial_key(0), images[:1])
     apply = jax.jit(lambda variables, images: pair.ours.apply(variables, images)["logits"])
     images = jnp.asarray(images)
     evaluate = apply.lower(variables, images).compile()
@@ -101,7 +102,7 @@ def jax_step(model: EncoderDecoder, images: np.ndarray, labels: np.ndarray) -> C
     """Initialises the model and compiles its step."""
     optimizer = optax.sgd(RATE, MOMENTUM)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
-    variables = dict(jax.jit(model.init)(jax.random.key(0), images[:1]))
+    variables = dict(jax.jit(model.init)(initial_key(0), images[:1]))
     params = variables.pop("params")
 
     def update(state: tuple, images: jax.Array, labels: jax.Array) -> tuple:
@@ -153,6 +154,7 @@ def linen_layers() -> ExitStack:
         "encdec.heads.merge.bilinear": lambda x, factor: resized(x, factor, "bilinear"),
         "encdec.heads.pixel.bilinear": lambda x, factor: resized(x, factor, "bilinear"),
         "encdec.layers.conv.conv_transpose": deconvolved,
+        "encdec.layers.conv.lax.platform_dependent": lambda *args, cpu, default: default(*args),
         "encdec.layers.norm.BatchNorm": BatchNorm,
     }.items():
         stack.enter_context(patch(place, form))

@@ -19,6 +19,7 @@ from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
 from encdec.predict import predict
+from encdec.random import initial_key
 from encdec.summary import summary
 from encdec.tasks.segment import Segment
 
@@ -36,6 +37,7 @@ __all__ = [
     "Segment",
     "UNet",
     "geometry",
+    "initial_key",
     "losses",
     "metrics",
     "parallel",

@@ -306,3 +306,49 @@ def test_conv_norm_relu_is_a_convolution_without_idle_bias(norm, bias, leaves, p
     )
     assert y.shape == (1, size, size, 3)
     np.testing.assert_allclose(y, np.maximum(plain, 0), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "size, kernel, padding",
+    [((4, 4), 7, 3), ((2, 2), 3, "SAME"), ((1, 2), 3, ((1, 1), (2, 0))), ((4, 5), 6, "CIRCULAR")],
+)
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_a_kernel_over_the_map_has_linens_numbers(size, kernel, padding, dtype):
+    ours, theirs = (
+        of(5, (kernel, kernel), padding=padding, dtype=dtype) for of in (layers.Conv, nn.Conv)
+    )
+    x = draw(2, *size, 3, dtype=dtype)
+    kernel, bias = ours.init(jax.random.key(0), x)["params"].values()
+
+    def of(module):
+        return lambda x, kernel: module.apply({"params": {"kernel": kernel, "bias": bias}}, x)
+
+    agree(of(ours), of(theirs), x, kernel)
+
+
+@pytest.mark.parametrize(
+    "kernel, padding", [(3, 1), (3, 0), ((2, 5), "SAME"), (4, ((0, 2), (3, 5)))]
+)
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_a_narrowing_convolution_has_linens_numbers(kernel, padding, dtype):
+    kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+    ours, theirs = (of(2, kernel, padding=padding, dtype=dtype) for of in (layers.Conv, nn.Conv))
+    x = draw(2, 6, 7, 5, dtype=dtype)
+    kernel, bias = ours.init(jax.random.key(0), x)["params"].values()
+
+    def of(module):
+        return lambda x, kernel: module.apply({"params": {"kernel": kernel, "bias": bias}}, x)
+
+    agree(of(ours), of(theirs), x, kernel)
+
+
+def test_only_a_kernel_over_the_map_becomes_a_dot_and_only_on_a_cpu():
+    def text(size, platform, **fields):
+        conv, x = layers.Conv(4, (3, 3), padding=1, **fields), jnp.zeros((1, size, size, 2))
+        traced = jax.jit(conv.apply).trace(jax.eval_shape(conv.init, jax.random.key(0), x), x)
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "convolution" not in text(2, "cpu")
+    for fields in ({"strides": 2}, {"kernel_dilation": 2}, {"feature_group_count": 2}):
+        assert "convolution" in text(2, "cpu", **fields)
+    assert all("convolution" in text(*case) for case in ((3, "cpu"), (2, "cuda"), (2, "tpu")))

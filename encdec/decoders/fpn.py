@@ -39,7 +39,7 @@ class Smooth(Place):
 
     @nn.compact
     def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
-        conv = nn.Conv(
+        conv = layers.Conv(
             channels,
             (3, 3),
             padding=1,

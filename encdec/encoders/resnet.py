@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from encdec.arrays import Dtype, Images, Map, Maps
 from encdec.errors import InputError
-from encdec.layers import Norm, NormKind, max_pool_3x3, standardise
+from encdec.layers import Conv, Norm, NormKind, max_pool_3x3, standardise
 
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -31,7 +31,7 @@ class Block(nn.Module):
             x: Map, channels: int, kernel: int, stride: int, name: str, relu: bool = False
         ) -> Map:
             # Padding is explicit: "SAME" shifts the grid on even sizes with stride 2.
-            x = nn.Conv(
+            x = Conv(
                 channels,
                 (kernel, kernel),
                 stride,
@@ -82,7 +82,7 @@ class ResNet(nn.Module):
                 f"ResNet wants width and blocks of at least 1; got {self.width} and {self.blocks}"
             )
         x = standardise(images, self.mean, self.std)
-        x = nn.Conv(
+        x = Conv(
             self.width,
             (7, 7),
             2,

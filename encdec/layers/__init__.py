@@ -11,11 +11,13 @@ BatchNorm with ReLU 0.72 to 0.75. Whether the forms win on a GPU or TPU is not m
 """
 
 from encdec.layers.conv import (
+    Conv,
     ConvNormRelu,
     ConvTranspose,
     bilinear_init,
     bilinear_kernel,
     conv_transpose,
+    convolve,
     he_normal,
 )
 from encdec.layers.norm import BatchNorm, Norm, NormKind, batch_norm, standardise
@@ -24,6 +26,7 @@ from encdec.layers.resize import bilinear, centre_crop, nearest
 
 __all__ = [
     "BatchNorm",
+    "Conv",
     "ConvNormRelu",
     "ConvTranspose",
     "Norm",
@@ -34,6 +37,7 @@ __all__ = [
     "bilinear_kernel",
     "centre_crop",
     "conv_transpose",
+    "convolve",
     "he_normal",
     "max_pool",
     "max_pool_3x3",

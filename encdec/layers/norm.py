@@ -44,7 +44,7 @@ def _forward(
     x: Map, scale: Array, bias: Array, relu: bool, axis: str | None
 ) -> tuple[tuple[Map, Stats], tuple[Array, ...]]:
     wide = x.astype(jnp.float32)
-    mean, square = _mean((wide, wide * wide), axis)
+    mean, square = _means((wide, wide * wide), axis)
     variance = jnp.maximum(square - mean * mean, 0)
     y = affine(x, scale, bias, mean, variance, relu)
     return (y, (mean, variance)), (x, scale, bias, mean, variance)
@@ -54,18 +54,17 @@ def _backward(
     relu: bool, axis: str | None, saved: tuple[Array, ...], grads: tuple[Map, Stats]
 ) -> tuple[Map, Array, Array]:
     x, scale, bias, mean, variance = saved
+    centred = x.astype(jnp.float32) - mean[None, None, None]
     inverse = lax.rsqrt(variance + EPSILON)
-    normal = (x.astype(jnp.float32) - mean[None, None, None]) * inverse[None, None, None]
     grad = grads[0].astype(jnp.float32)
     if relu:
         grad = jnp.where(affine(x, scale, bias, mean, variance, relu=False) > 0, grad, 0)
     # The parameters' gradients stay this device's own, as those of every other layer do.
+    shift, tilt = _total(grad), _total(grad * centred) * inverse
     size = x.size // x.shape[-1]
-    shift, tilt = grad.sum((0, 1, 2)), (grad * normal).sum((0, 1, 2))
-    means = shift / size, tilt / size
-    level, slope = lax.pmean(means, axis) if axis else means
-    grad -= level[None, None, None] + normal * slope[None, None, None]
-    grad *= (scale * inverse)[None, None, None]
+    level, slope = (lax.pmean(t / size, axis) if axis else t / size for t in (shift, tilt))
+    grad = (grad - level[None, None, None]) * (scale * inverse)[None, None, None]
+    grad -= centred * (scale * inverse**2 * slope)[None, None, None]
     return grad.astype(x.dtype), tilt.astype(scale.dtype), shift.astype(bias.dtype)
 
 
@@ -80,9 +79,18 @@ def affine(x: Map, scale: Array, bias: Array, mean: Array, variance: Array, relu
     return (nn.relu(y) if relu else y).astype(x.dtype)
 
 
-def _mean(maps: tuple[Map, ...], axis: str | None) -> tuple[Array, ...]:
-    means = tuple(x.mean((0, 1, 2)) for x in maps)
+def _means(maps: tuple[Map, ...], axis: str | None) -> tuple[Array, ...]:
+    means = tuple(_total(x) / (x.size // x.shape[-1]) for x in maps)
     return lax.pmean(means, axis) if axis else means
+
+
+def _total(x: Map) -> Float[Array, " c"]:
+    """Sum over batch, rows and columns; a dot on a CPU, where XLA sums in windows: slowly."""
+    return lax.platform_dependent(
+        x.reshape(-1, x.shape[-1]),
+        cpu=lambda cells: (jnp.ones((1, len(cells))) @ cells)[0],
+        default=lambda cells: cells.sum(0),
+    )
 
 
 class BatchNorm(nn.Module):

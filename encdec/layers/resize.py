@@ -18,19 +18,42 @@ def nearest(x: Map, factor: int) -> Map:
 
 def bilinear(x: Map, factor: int) -> Map:
     """Bilinear upsampling with half-pixel centres: `jax.image.resize`, `align_corners=False`."""
-    b, h, w, c = x.shape
-    if factor > 4:  # two small dots then beat many slices
-        return jax.image.resize(x, (b, h * factor, w * factor, c), "bilinear")
-    for axis in (1, 2):
-        size = x.shape[axis]
-        part = partial(lax.slice_in_dim, x, axis=axis)
-        before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
-        after = jnp.concatenate([part(1, size), part(size - 1, size)], axis)
-        offsets = [(i + 0.5) / factor - 0.5 for i in range(factor)]
-        phases = [x * (1 - abs(d)) + (after if d > 0 else before) * abs(d) for d in offsets]
-        shape = (*x.shape[:axis], size * factor, *x.shape[axis + 1 :])
-        x = jnp.stack(phases, axis + 1).reshape(shape)
-    return x
+    return _stretch(_stretch(x, factor, 1), factor, 2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _stretch(x: Map, factor: int, axis: int) -> Map:
+    """Bilinear along one axis: each of the `factor` phases mixes a cell with a neighbour."""
+    size = x.shape[axis]
+    part = partial(lax.slice_in_dim, x, axis=axis)
+    before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
+    after = jnp.concatenate([part(1, size), part(size - 1, size)], axis)
+    offset = (jnp.arange(factor, dtype=x.dtype) + 0.5) / factor - 0.5
+    offset = offset.reshape([factor if a == axis + 1 else 1 for a in range(x.ndim + 1)])
+    x, before, after = (jnp.expand_dims(cells, axis + 1) for cells in (x, before, after))
+    y = x * (1 - abs(offset)) + after * jnp.maximum(offset, 0) + before * jnp.maximum(-offset, 0)
+    return y.reshape(*y.shape[:axis], size * factor, *y.shape[axis + 2 :])
+
+
+def _stretch_forward(x: Map, factor: int, axis: int) -> tuple[Map, None]:
+    return _stretch(x, factor, axis), None
+
+
+def _stretch_backward(factor: int, axis: int, _: None, grad: Map) -> tuple[Map]:
+    """A cell gathers what it gave: from a triangle of twice `factor` results, less one if odd."""
+    size, count = grad.shape[axis], 2 * factor - factor % 2
+    border = [(0, 0)] * grad.ndim
+    border[axis] = (factor // 2, factor // 2)
+    grad = jnp.pad(grad, border, mode="symmetric")  # an edge cell is its own missing neighbour
+    taps = [
+        lax.slice_in_dim(grad, i, i + size - factor + 1, factor, axis)
+        * (1 - abs(i - (count - 1) / 2) / factor)
+        for i in range(count)
+    ]
+    return (sum(taps),)
+
+
+_stretch.defvjp(_stretch_forward, _stretch_backward)
 
 
 def centre_crop(x: Map, height: int, width: int) -> Map:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from encdec import parallel
 from encdec.arrays import Batch
 from encdec.model import EncoderDecoder
+from encdec.random import initial_key
 from encdec.train.optimizer import Optimizer
 from encdec.train.state import State
 
@@ -19,11 +20,16 @@ def create_state(
     model: EncoderDecoder, optimizer: Optimizer, images: tuple[int, ...], seed: int, steps: int
 ) -> State:
     """The state before the first step, a function of the seed alone, for images of that shape."""
-    variables = dict(jax.jit(model.init)(jax.random.key(seed), jnp.zeros(images)))
-    params = variables.pop("params")
-    opt = optimizer.chain(params, steps).init(params)
-    ema = jax.tree.map(jnp.copy, params) if optimizer.ema else None
-    return State(jnp.zeros((), jnp.int32), params, variables, opt, ema)
+
+    @jax.jit  # one program: most of a parameter's time is its compiling
+    def created(key: Array) -> State:
+        variables = dict(model.init(key, jnp.zeros(images)))
+        params = variables.pop("params")
+        opt = optimizer.chain(params, steps).init(params)
+        ema = jax.tree.map(jnp.copy, params) if optimizer.ema else None
+        return State(jnp.zeros((), jnp.int32), params, variables, opt, ema)
+
+    return created(initial_key(seed))
 
 
 def train_step(
