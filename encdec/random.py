@@ -64,5 +64,5 @@ HASH = define_prng_impl(
 
 
 def initial_key(seed: int) -> jax.Array:
-    """A key to initialise a model with; not for augmentation or dropout, which get threefry keys."""
+    """A key to initialise a model with; not for augmentation or dropout."""
     return jax.random.key(seed, impl=HASH)
