@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 
+from encdec import losses
 from encdec.losses import LOSSES
 
 NAMES = sorted(LOSSES)
@@ -252,3 +253,39 @@ def test_lovasz_gradient_is_the_sorted_one():
         return errors[order] @ jnp.diff(jaccard, prepend=0.0)
 
     np.testing.assert_allclose(grad, jax.grad(by_sorting)(logits), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "lovasz"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("band", [1, 4 * 5 * 3, 10**6])
+def test_bands_of_rows_add_up_to_the_whole(monkeypatch, name, kind, band):
+    logits, labels = case(kind, (2, 7, 5))  # 7 rows: in bands of 2 or less one is left
+    weights = jnp.asarray(RNG.uniform(size=labels.shape[:3]), jnp.float32)
+
+    def mean(logits):
+        total, count = LOSSES[name](logits, labels, weights=weights)
+        return total / count
+
+    both = jax.value_and_grad(mean)
+    whole = jax.jit(both, compiler_options=QUICK)(logits)
+    monkeypatch.setattr(losses, "LARGE", 0)
+    monkeypatch.setattr(losses, "BAND", band)
+    banded = jax.jit(lambda logits: both(logits), compiler_options=QUICK)(logits)
+    for a, b in zip(banded, whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice"])
+def test_150_classes_at_512_hold_no_second_copy_of_the_logits(name):
+    logits = jax.ShapeDtypeStruct((16, 512, 512, 150), jnp.float32)
+    labels = jax.ShapeDtypeStruct(logits.shape[:3], jnp.int32)
+
+    def mean(logits, labels):
+        total, count = LOSSES[name](logits, labels)
+        return total / count
+
+    program = jax.jit(jax.grad(mean), compiler_options=QUICK).lower(logits, labels).compile()
+    copy = 4 * logits.size
+    sizes = program.memory_analysis()
+    assert sizes.output_size_in_bytes < 1.01 * copy
+    assert sizes.temp_size_in_bytes < 0.05 * copy
