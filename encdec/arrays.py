@@ -22,6 +22,9 @@ Maps = dict[int, Map]
 Batch = dict[str, Shaped[Array, "b ..."]]
 """On the device: "image", "label", and what else the data set has, leading axis b."""
 
+MAP = "map"
+"""Name (`checkpoint_name`) of the values that a step keeps which recomputes the rest."""
+
 IGNORE = 255
 """Label of pixels that count nowhere."""
 

@@ -26,6 +26,8 @@ class Experiment:
       evaluate_every: steps between two evaluations; 0: at the end only.
       save_every: steps between two checkpoints; the last step is always saved.
       keep: newest checkpoints to keep, beside the best one.
+      remat: save an accelerator's memory: keep only the maps of each stride for the gradient, and
+        compute what is between them again, at most one more forward pass. XLA ignores it on a CPU.
       driver: "jit" over a mesh of all devices, or "pmap".
       tensorboard: write TensorBoard events too (extra `log`).
     """
@@ -42,6 +44,7 @@ class Experiment:
     evaluate_every: int = 0
     save_every: int = 200
     keep: int = 2
+    remat: bool = False
     driver: Literal["jit", "pmap"] = "jit"
     tensorboard: bool = False
 

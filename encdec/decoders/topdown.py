@@ -5,8 +5,9 @@ from typing import Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from encdec.arrays import Dtype, Map, Maps
+from encdec.arrays import MAP, Dtype, Map, Maps
 from encdec.errors import InputError
 from encdec.layers import centre_crop
 
@@ -84,6 +85,7 @@ class TopDown(nn.Module):
                 path = self.join(up, skip)
             if coarser is not None:
                 path = self.at("refine", stride)(path, **wide)
+            path = checkpoint_name(path, MAP)
             if self.levels == "every" or stride == self.bottom:
                 outputs[stride] = self.at("output", stride)(path, **wide)
             coarser = stride

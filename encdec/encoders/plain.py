@@ -1,8 +1,9 @@
 """U-Net's contracting path (Ronneberger, Fischer, Brox 2015, §2 and Figure 1)."""
 
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from encdec.arrays import Dtype, Images, Maps
+from encdec.arrays import MAP, Dtype, Images, Maps
 from encdec.errors import InputError
 from encdec.layers import ConvNormRelu, NormKind, max_pool, standardise
 
@@ -45,7 +46,7 @@ class Plain(nn.Module):
                     width, self.norm, self.padded, dtype=self.dtype, name=f"conv{i}_s{2**level}"
                 )
                 x = block(x, train=train)
-            maps[2**level] = x
+            x = maps[2**level] = checkpoint_name(x, MAP)
         return maps
 
     def next_good_size(self, size: int) -> int:

@@ -3,8 +3,9 @@
 from typing import Literal
 
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from encdec.arrays import Dtype, Images, Map, Maps
+from encdec.arrays import MAP, Dtype, Images, Map, Maps
 from encdec.errors import InputError
 from encdec.layers import Conv, Norm, NormKind, max_pool_3x3, standardise
 
@@ -93,6 +94,7 @@ class ResNet(nn.Module):
             name="conv1",
         )(x)
         x = Norm(self.norm, relu=True, dtype=self.dtype, name="norm1")(x, train=train)
+        x = checkpoint_name(x, MAP)
         maps = {2: x}
         x = max_pool_3x3(x)
         for stage, blocks in enumerate(self.blocks, 1):
@@ -105,7 +107,7 @@ class ResNet(nn.Module):
                     self.dtype,
                     name=f"stage{stage}_block{i}",
                 )(x, train=train)
-            maps[2 ** (stage + 1)] = x
+            x = maps[2 ** (stage + 1)] = checkpoint_name(x, MAP)
         return maps
 
     def receptive_fields(self) -> dict[int, int]:

@@ -1,8 +1,9 @@
 """VGG trunks (Simonyan and Zisserman 2014, Table 1), FCN's encoder."""
 
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from encdec.arrays import Dtype, Images, Maps
+from encdec.arrays import MAP, Dtype, Images, Maps
 from encdec.errors import InputError
 from encdec.layers import ConvNormRelu, NormKind, max_pool, standardise
 
@@ -43,7 +44,7 @@ class VGG(nn.Module):
                 )
                 x = block(x, train=train)
             x = max_pool(x)
-            maps[2**stage] = x
+            x = maps[2**stage] = checkpoint_name(x, MAP)
         return maps
 
     def receptive_fields(self) -> dict[int, int]:

@@ -115,6 +115,7 @@ def trainer(experiment: Experiment) -> parallel.Compiled:
         augment=experiment.augment,
         optimizer=experiment.optimizer,
         steps=experiment.steps,
+        remat=experiment.remat,
     )
     return {"jit": parallel.jit, "pmap": parallel.pmap}[experiment.driver](step)
 

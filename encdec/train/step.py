@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from encdec import parallel
-from encdec.arrays import Batch
+from encdec.arrays import MAP, Batch
 from encdec.model import EncoderDecoder
 from encdec.random import initial_key
 from encdec.train.optimizer import Optimizer
@@ -42,10 +42,14 @@ def train_step(
     augment: Callable[[Array, Batch], Batch],
     optimizer: Optimizer,
     steps: int,
+    remat: bool = False,
 ) -> tuple[State, dict[str, Float[Array, ""]]]:
     """One update from this device's rows of the batch.
 
     All randomness follows from the run's key, the step and an example's place in the global batch.
+
+    Args:
+      remat: keep the maps of each stride for the gradient, and compute what is between them again.
 
     Returns:
       The next state; and the losses by name, means over what counts in the global batch.
@@ -69,6 +73,9 @@ def train_step(
         }
         return sum(shares.values()), (shares, stats)
 
+    if remat:
+        only_maps = jax.checkpoint_policies.save_only_these_names(MAP)
+        loss_fn = jax.checkpoint(loss_fn, policy=only_maps)
     grads, (shares, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
     grads, losses = parallel.psum((grads, shares))
     chain = optimizer.chain(state.params, steps)

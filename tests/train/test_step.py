@@ -34,7 +34,7 @@ def normless():
     )
 
 
-def follow(model, optimizer, batches, augment=STILL, task=TASK):
+def follow(model, optimizer, batches, augment=STILL, task=TASK, remat=False):
     """The states before, between and after these batches, and the last losses."""
     step = jax.jit(
         partial(
@@ -44,6 +44,7 @@ def follow(model, optimizer, batches, augment=STILL, task=TASK):
             augment=augment,
             optimizer=optimizer,
             steps=8,
+            remat=remat,
         )
     )
     states, losses = [create_state(model, optimizer, SHAPE, 0, 8)], {}
@@ -141,3 +142,34 @@ def test_evaluation_adds_integers_and_passes_over_filler_rows(normless, batch):
     sums, some = step(variables, ready), step(variables, filled)
     assert all(x.dtype == jnp.int32 for x in jax.tree.leaves(sums))
     assert sums["confusion"].sum() == 4 * 32 * 32 and some["confusion"].sum() == 2 * 32 * 32
+
+
+def test_rematerialisation_changes_no_number(model, batch):
+    kept, again = (follow(model, Optimizer("sgd"), [batch] * 2, remat=r) for r in (False, True))
+    assert float(again[1]["loss"]) == pytest.approx(float(kept[1]["loss"]), rel=1e-5)
+    for x, y in zip(jax.tree.leaves(kept[0][-1]), jax.tree.leaves(again[0][-1]), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [encdec.ResNet((1, 1, 1, 1), width=4), encdec.VGG((1,) * 5, (4,) * 5), encdec.Plain()],
+)
+def test_rematerialisation_convolves_again_in_the_jaxpr(encoder, batch):
+    strides = (1, 2, 4, 8, 16) if isinstance(encoder, encdec.Plain) else (2, 4, 8, 16, 32)
+    decoder = encdec.UNet(strides, (4,) * 4)
+    model = encdec.EncoderDecoder(encoder, decoder, encdec.Pixel(8))
+    state = jax.eval_shape(lambda: create_state(model, Optimizer(), SHAPE, 0, 8))
+    work = dict(model=model, task=TASK, augment=STILL, optimizer=Optimizer(), steps=8)
+
+    def convolutions(remat):
+        step = partial(train_step, **work, remat=remat)
+        text = str(jax.make_jaxpr(step)(state, batch, jax.random.key(0)))
+        return text.count("conv_general_dilated["), text.count("name=map")
+
+    (once, names), (again, _) = convolutions(False), convolutions(True)
+    forward = str(jax.make_jaxpr(model.apply)(state.variables(), batch["image"] / np.float32(255)))
+    computed = forward.count("conv_general_dilated[")
+    # Convolutions that end in a kept map need not be done again, all others do.
+    assert names >= 9
+    assert once + computed // 2 <= again <= once + computed
