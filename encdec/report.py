@@ -10,11 +10,17 @@ import jax
 
 from encdec.errors import InputError
 
+WAITING = 0.03
+"""Share of the time that is said on the console when it goes by waiting for data."""
+
 
 class Report:
     """Progress of one run. `metrics.jsonl` holds what was said, a resumed run's after it.
 
     Of several hosts only the first says and writes anything.
+
+    Attributes:
+      waited: seconds since the last line in which the devices had nothing to do but wait for data.
     """
 
     def __init__(self, folder: Path, *, steps: int, batch: int, tensorboard: bool) -> None:
@@ -22,6 +28,7 @@ class Report:
         self.silent = jax.process_index() > 0
         self.writer = _tensorboard(folder) if tensorboard and not self.silent else None
         self.since: tuple[int, float] | None = None
+        self.waited = 0.0
 
     def resume(self, step: int) -> None:
         """Drops lines of steps after the checkpoint: they are about to be made again."""
@@ -31,16 +38,22 @@ class Report:
         self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def train(self, step: int, losses: dict[str, float], rate: float) -> None:
-        """One line of training; the speed counts from the line before, so without compiling."""
+        """One line of training; the speed counts from the line before, so without compiling.
+
+        "waiting" is the share of the time that was `waited`.
+        """
         now = time.perf_counter()
         line: dict[str, Any] = {"step": step, **losses, "rate": rate}
         said = f"step {step:>{len(str(self.steps))}}/{self.steps}  loss {losses['loss']:.4f}"
         if self.since is not None and step > self.since[0]:
             seconds = (now - self.since[1]) / (step - self.since[0])
             line["images_per_s"] = round(self.batch / seconds, 3)
+            line["waiting"] = round(self.waited / (now - self.since[1]), 4)
             left = round(seconds * (self.steps - step))
             said += f"  {line['images_per_s']:.1f} images/s  {left // 60}:{left % 60:02d} left"
-        self.since = (step, now)
+            if line["waiting"] > WAITING:
+                said += f"  waits for data {line['waiting']:.0%} of the time"
+        self.since, self.waited = (step, now), 0.0
         self._write(line, said)
 
     def scores(self, step: int, split: str, scores: dict[str, float], seconds: float) -> None:

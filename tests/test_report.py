@@ -1,6 +1,7 @@
 """metrics.jsonl, the console and TensorBoard."""
 
 import json
+import time
 
 import pytest
 
@@ -75,3 +76,16 @@ def test_without_tensorboardx_one_line_says_what_to_install(tmp_path, monkeypatc
     monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
     with pytest.raises(InputError, match=r'pip install -e "\.\[log\]"'):
         Report(tmp_path, steps=10, batch=4, tensorboard=True)
+
+
+def test_waiting_for_data_is_a_share_of_the_time_and_said_when_it_is_much(tmp_path, capsys):
+    made = Report(tmp_path, steps=10, batch=4, tensorboard=False)
+    made.train(1, {"loss": 1.0}, 0.1)
+    time.sleep(0.05)
+    made.waited += 0.02
+    made.train(2, {"loss": 1.0}, 0.1)
+    made.train(3, {"loss": 1.0}, 0.1)
+    first, second, third = history(tmp_path)
+    assert "waiting" not in first and 0 < second["waiting"] < 0.4 and third["waiting"] == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "waits for data" in said[1] and "waits" not in said[0] + said[2]

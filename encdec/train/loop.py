@@ -64,7 +64,10 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
         )
         scores: dict[str, float] = {}
         for number in range(start + 1, experiment.steps + 1):
+            began = time.perf_counter()
             batch = next(batches)
+            if state.step.is_ready():  # the devices have nothing to do
+                report.waited += time.perf_counter() - began
             state, losses = step(state, batch, key)
             last = number == experiment.steps
             due = last or bool(

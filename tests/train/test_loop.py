@@ -37,7 +37,7 @@ def bits(tree):
 
 def numbers(folder):
     """The lines of metrics.jsonl without what a clock or an allocator said."""
-    timed = {"images_per_s", "memory_mib"}
+    timed = {"images_per_s", "memory_mib", "waiting"}
     return [{k: v for k, v in line.items() if k not in timed} for line in history(folder)]
 
 
