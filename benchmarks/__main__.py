@@ -1,10 +1,16 @@
-"""python -m benchmarks steps|ops|cold: ratios to PyTorch (channels_last), measured side by side."""
+"""python -m benchmarks steps|ops|cold|memory|data|tiles|scale: ratios, measured side by side.
+
+To PyTorch (channels_last); of layers to linen's, of augmentation to cv2.remap, of tiles to MONAI's.
+`python -m benchmarks report` writes docs/performance.md from the records in docs/records, which
+`--out docs/records/steps.json` and the like have left there.
+"""
 
 import importlib
 import json
 import os
 import sys
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from encdec import cli
@@ -37,20 +43,63 @@ class Steps(Benchmark):
     names: tuple[str, ...] = ()
 
 
-KINDS = {"steps": Steps(rounds=7), "ops": Benchmark(rounds=15), "cold": Benchmark(rounds=3)}
+KINDS = {
+    "steps": Steps(rounds=7),
+    "ops": Benchmark(rounds=15),
+    "cold": Benchmark(rounds=3),
+    "memory": Benchmark(rounds=3),
+    "data": Benchmark(rounds=15),
+    "tiles": Benchmark(rounds=5),
+    "scale": Benchmark(rounds=3),
+}
+PEERS = ("torch", "torchvision", "segmentation-models-pytorch", "monai", "opencv-python-headless")
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def main() -> None:
     args = sys.argv[1:]
+    if args == ["report"]:
+        return report()
     if not args or args[0] not in KINDS:
-        raise InputError(f"wanted one of {', '.join(KINDS)}; got {' '.join(args) or 'nothing'}")
+        raise InputError(
+            f"wanted one of {', '.join(KINDS)}, report; got {' '.join(args) or 'nothing'}"
+        )
     asked = cli.parse(type(KINDS[args[0]]), args[1:], default=KINDS[args[0]])
     fields = {name: value for name, value in vars(asked).items() if name != "out"}
     rows = importlib.import_module(f"benchmarks.{args[0]}").rows(**fields)
     print(table(rows))
     if asked.out:
-        record = {"rows": rows, "machine": environment()}
-        asked.out.write_text(json.dumps(record, indent=1) + "\n")
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps({"rows": rows, "machine": machine()}, indent=1) + "\n")
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on, and with."""
+    found = environment() | {"command": " ".join(["python -m benchmarks", *sys.argv[1:]])}
+    for name in PEERS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            pass
+    return found | {"processors": str(os.cpu_count()), "XLA_FLAGS": os.environ["XLA_FLAGS"]}
+
+
+def report() -> None:
+    """docs/performance.md, from what lies in docs/records."""
+    parts = [
+        "# Performance\n\nWritten by `python -m benchmarks report` from the records beside it. "
+        "A ratio is the median over rounds in which every contender ran in turn, to the first "
+        "contender: below 1 is faster, or less."
+    ]
+    for kind in KINDS:
+        path = DOCS / "records" / f"{kind}.json"
+        if path.exists():
+            record = json.loads(path.read_text())
+            about = importlib.import_module(f"benchmarks.{kind}").__doc__
+            facts = "; ".join(f"{name} {value}" for name, value in record["machine"].items())
+            parts += [f"## {kind}\n\n{about.strip()}", table(record["rows"]), facts]
+    (DOCS / "performance.md").write_text("\n\n".join(parts) + "\n")
+    print(DOCS / "performance.md")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from unittest.mock import patch
 
 from benchmarks.timing import wait_until_quiet
 
 NETWORK = "U-Net 32"
+CONTENDERS = ("torch.compile", "encdec", "linen's layers")
+"""The last starts from `jax.random.key`."""
 
 
 def rows(*, rounds: int) -> list[dict[str, object]]:
     """One row for each contender: seconds with an empty and with a filled compilation cache."""
     seconds: dict[str, dict[str, list[float]]] = {}
     for _ in range(rounds):
-        for contender in ("torch.compile", "encdec"):
+        for contender in CONTENDERS:
             with tempfile.TemporaryDirectory() as cache:
                 for start in ("cold", "warm"):
                     wait_until_quiet()
@@ -54,7 +57,7 @@ def first_step(contender: str) -> float:
     import numpy as np
 
     from benchmarks.networks import NETWORKS
-    from benchmarks.steps import jax_step, torch_step
+    from benchmarks.steps import jax_step, linen_layers, torch_step
 
     pair = NETWORKS[NETWORK]
     images = np.zeros((4, 128, 128, 3), np.float32)
@@ -62,6 +65,11 @@ def first_step(contender: str) -> float:
     began = time.perf_counter()
     if contender == "encdec":
         jax_step(pair.ours, images, labels)()
+    elif contender == "linen's layers":
+        import jax
+
+        with linen_layers(), patch("benchmarks.steps.initial_key", jax.random.key):
+            jax_step(pair.ours, images, labels)()
     else:
         import torch
 

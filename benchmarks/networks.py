@@ -34,6 +34,9 @@ class Pair:
 class Fully(nn.Module):
     """VGG of half width with its classifier as convolutions, fc6 and fc7, on the coarsest map."""
 
+    mean: tuple[float, ...] = VGG.mean
+    std: tuple[float, ...] = VGG.std
+
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Maps:
         maps = VGG(channels=(32, 64, 128, 256, 256), name="vgg")(images, train=train)
@@ -114,8 +117,10 @@ class TorchFCN8s(torch.nn.Module):
             x = stage(x)
             maps.append(x)
         x = functional.relu(self.fc7(functional.relu(self.fc6(x))))
-        x = self.ups[0](self.scores[0](x)) + self.scores[1](maps[3])
-        x = self.ups[1](x) + self.scores[2](maps[2])
+        x = self.scores[0](x)
+        for up, score, skip in zip(self.ups, self.scores[1:], (maps[3], maps[2]), strict=False):
+            skip = score(skip)
+            x = up(x) + skip
         return self.ups[2](x)
 
 
@@ -129,7 +134,7 @@ def declare_operators() -> torch.library.Library:
 
 
 def smp(name: str, classes: int) -> torch.nn.Module:
-    """segmentation_models.pytorch's, on resnet18, without dropout."""
+    """segmentation_models.pytorch's, on resnet18; no dropout, bilinear by half pixels as ours."""
     if not torch.cuda.is_available():
         declare_operators()
     import segmentation_models_pytorch
@@ -139,6 +144,11 @@ def smp(name: str, classes: int) -> torch.nn.Module:
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
             module.p = 0.0
+        if isinstance(module, torch.nn.Upsample):
+            module.align_corners = False
+        if getattr(module, "upsample", False) is True:  # of a level's stage in the FPN
+            module.upsample = False
+            module.block.append(torch.nn.Upsample(scale_factor=2, mode="bilinear"))
     return net
 
 

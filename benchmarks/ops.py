@@ -1,6 +1,7 @@
 """Single layers, forward and gradient: ours against linen's or jax.image's form of the same."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,12 @@ def linen_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def our_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return layers.conv_transpose(x, kernel, stride(kernel.shape[0]))
+
+
+def conv(of: Callable[..., nn.Module], x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return of(kernel.shape[-1], kernel.shape[:2], use_bias=False).apply(
+        {"params": {"kernel": kernel}}, x
+    )
 
 
 def stride(size: int) -> int:
@@ -54,6 +61,16 @@ def pool_2x2(x: jax.Array) -> jax.Array:
 
 # Name: ours, linen's, shapes of the arguments.
 OPS: dict[str, tuple[Form, Form, tuple[tuple[int, ...], ...]]] = {
+    "convolution 7x7, 4²x256 -> 512": (
+        partial(conv, layers.Conv),
+        partial(conv, nn.Conv),
+        ((4, 4, 4, 256), (7, 7, 256, 512)),
+    ),
+    "convolution 3x3, 128²x64 -> 32": (
+        partial(conv, layers.Conv),
+        partial(conv, nn.Conv),
+        ((4, 128, 128, 64), (3, 3, 64, 32)),
+    ),
     "up-convolution 2x2, 64²x128 -> 64": (our_up, linen_up, ((4, 64, 64, 128), (2, 2, 128, 64))),
     "up-convolution 2x2, 128²x64 -> 32": (our_up, linen_up, ((4, 128, 128, 64), (2, 2, 64, 32))),
     "deconvolution 4x4/2, 56²x21": (our_up, linen_up, ((4, 56, 56, 21), (4, 4, 21, 21))),

@@ -15,11 +15,13 @@ from torch.nn import functional
 
 from benchmarks.networks import NETWORKS, Pair
 from benchmarks.ops import pool_2x2, pool_3x3, resized
+from benchmarks.port import difference, pixels, ported
 from benchmarks.timing import Timing, paired
 from encdec.layers import norm
+from encdec.losses import cross_entropy
 from encdec.model import EncoderDecoder
 from encdec.random import initial_key
-from encdec.train.state import count
+from encdec.summary import flops
 
 RATE, MOMENTUM = 0.01, 0.9
 
@@ -28,35 +30,57 @@ def rows(*, size: int, batch: int, rounds: int, names: tuple[str, ...]) -> list[
     """One row for each network, kind of work and contender."""
     table = []
     for name in names or tuple(NETWORKS):
-        for work, timings in times(NETWORKS[name], size, batch, rounds).items():
+        pair = NETWORKS[name]
+        work = flops(pair.ours, (size, size)) * batch / 1e6
+        for kind, timings in times(pair, size, batch, rounds).items():
+            peak = timings.pop(PROBE)
+            rate = 2 * PROBED**3 / 1e6 / peak.median_ms
             for contender, timing in timings.items():
-                table.append({"network": name, "work": work, "by": contender, **vars(timing)})
+                done = (3 if kind == "step" else 1) * work / timing.median_ms
+                row = {"network": name, "work": kind, "by": contender, **vars(timing)}
+                table.append(row | {"share of peak": done / rate})
     return table
 
 
+PROBE, PROBED = "matmul", 2048
+"""The machine's peak: PyTorch's product of two square matrices, in the same rounds.
+
+Work is XLA's count of the forward pass; a step is counted as three, whatever it recomputes.
+"""
+
+
 def times(pair: Pair, size: int, batch: int, rounds: int) -> dict[str, dict[str, Timing]]:
+    """By "step" and "forward", of equal networks: their logits are compared first."""
     rng = np.random.default_rng(0)
     images = rng.random((batch, size, size, 3), np.float32)
     labels = rng.integers(0, pair.classes, (batch, size, size)).astype(np.int32)
-    theirs = torch_calls(pair, images, labels)
-    ours = jax_calls(pair, images, labels)
+    net = pair.theirs()
+    variables = ported(pair.ours, net, images)
+    theirs = torch_calls(net, pixels(pair.ours, images), labels)
+    ours = jax_calls(pair, variables, images, labels)
     with linen_layers():
-        naive = jax_calls(pair, images, labels)
+        naive = jax_calls(pair, variables, images, labels)
+    for calls in (ours, naive):
+        if (error := difference(calls["forward"](), theirs["forward"]())) > 1e-4:
+            raise AssertionError(f"with equal weights the logits differ by {error:.1e}")
+    matrix = torch.ones(PROBED, PROBED)
     return {
         work: paired(
-            {"PyTorch": theirs[work], "encdec": ours[work], "linen's layers": naive[work]},
+            {
+                "PyTorch": theirs[work],
+                "encdec": ours[work],
+                "linen's layers": naive[work],
+                PROBE: lambda: matrix @ matrix,
+            },
             rounds=rounds,
         )
         for work in ("step", "forward")
     }
 
 
-def torch_calls(pair: Pair, images: np.ndarray, labels: np.ndarray) -> dict[str, Callable]:
-    net = pair.theirs()
-    parameters = sum(p.numel() for p in net.parameters())
-    ours = count(jax.eval_shape(pair.ours.init, jax.random.key(0), images)["params"])
-    if parameters != ours:
-        raise AssertionError(f"theirs has {parameters:,} parameters, ours {ours:,}")
+def torch_calls(
+    net: torch.nn.Module, images: np.ndarray, labels: np.ndarray
+) -> dict[str, Callable]:
     step, x = torch_step(net, images, labels), torch_images(images)
 
     def forward() -> torch.Tensor:
@@ -68,7 +92,7 @@ def torch_calls(pair: Pair, images: np.ndarray, labels: np.ndarray) -> dict[str,
 
 
 def torch_images(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2)  # channels_last as it is
+    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2)  # channels_last as it is
 
 
 def torch_step(net: torch.nn.Module, images: np.ndarray, labels: np.ndarray) -> Callable:
@@ -87,8 +111,9 @@ def torch_step(net: torch.nn.Module, images: np.ndarray, labels: np.ndarray) -> 
     return step
 
 
-def jax_calls(pair: Pair, images: np.ndarray, labels: np.ndarray) -> dict[str, Callable]:
-    variables = jax.jit(pair.ours.init)(initial_key(0), images[:1])
+def jax_calls(
+    pair: Pair, variables: dict, images: np.ndarray, labels: np.ndarray
+) -> dict[str, Callable]:
     apply = jax.jit(lambda variables, images: pair.ours.apply(variables, images)["logits"])
     images = jnp.asarray(images)
     evaluate = apply.lower(variables, images).compile()
@@ -100,10 +125,19 @@ def jax_calls(pair: Pair, images: np.ndarray, labels: np.ndarray) -> dict[str, C
 
 def jax_step(model: EncoderDecoder, images: np.ndarray, labels: np.ndarray) -> Callable:
     """Initialises the model and compiles its step."""
+    return stepper(*compiled_step(model, images, labels))
+
+
+def compiled_step(model: EncoderDecoder, images: np.ndarray, labels: np.ndarray) -> tuple:
+    """The compiled step, its first state, images, labels."""
     optimizer = optax.sgd(RATE, MOMENTUM)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
-    variables = dict(jax.jit(model.init)(initial_key(0), images[:1]))
-    params = variables.pop("params")
+
+    @jax.jit
+    def first(key: jax.Array) -> tuple:
+        variables = dict(model.init(key, images[:1]))
+        params = variables.pop("params")
+        return params, variables, optimizer.init(params)
 
     def update(state: tuple, images: jax.Array, labels: jax.Array) -> tuple:
         params, stats, opt = state
@@ -111,15 +145,20 @@ def jax_step(model: EncoderDecoder, images: np.ndarray, labels: np.ndarray) -> C
         def loss_fn(params: dict) -> tuple:
             variables = {"params": params, **stats}
             outputs, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            losses = optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], labels)
-            return losses.mean(), new
+            total, pixels = cross_entropy(outputs["logits"], labels)
+            return total / pixels, new
 
         (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
         updates, opt = optimizer.update(grads, opt, params)
         return (optax.apply_updates(params, updates), stats, opt), loss
 
-    state = [(params, variables, optimizer.init(params))]
-    compiled = jax.jit(update, donate_argnums=0).lower(state[0], images, labels).compile()
+    state = first(initial_key(0))
+    compiled = jax.jit(update, donate_argnums=0).lower(state, images, labels).compile()
+    return compiled, state, images, labels
+
+
+def stepper(compiled: Callable, first: tuple, images: jax.Array, labels: jax.Array) -> Callable:
+    state = [first]
 
     def step() -> float:
         state[0], loss = compiled(state[0], images, labels)

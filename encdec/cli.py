@@ -76,11 +76,13 @@ class Predict:
       images: files to segment.
       run: folder of a run.
       out: folder for <image>_mask.png (class ids) and <image>_overlay.png.
+      memory: GiB that an image's maps may take; a larger one is read in bands of rows.
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
     run: Path
     out: Path = Path("predictions")
+    memory: float = 2.0
 
 
 def train_command(args: list[str], experiment: Experiment) -> None:
@@ -120,7 +122,13 @@ def predict_command(args: list[str]) -> None:
         ) from error
     variables = variables_of(experiment, asked.run)
     for path, image in images:
-        labels = predict(experiment.model, variables, image, shrink=experiment.data.shrink)
+        labels = predict(
+            experiment.model,
+            variables,
+            image,
+            shrink=experiment.data.shrink,
+            memory=asked.memory,
+        )
         labels = labels.astype(np.uint8)
         picture = visualize.overlay(image, labels, len(experiment.data.classes))
         for kind, array in (("mask", labels), ("overlay", picture)):
@@ -130,9 +138,10 @@ def predict_command(args: list[str]) -> None:
 
 
 def summary_command(args: list[str], experiment: Experiment | None = None) -> None:
-    """summary: layers, parameters, FLOPs, geometry of a run's or a script's model."""
+    """summary: layers, parameters, FLOPs, geometry, memory of a run's or a script's model."""
     experiment = parse(Experiment, args, default=experiment) if experiment else _experiment(args)[0]
-    print(summary(experiment.model, experiment.augment.size))
+    batch, optimizer = experiment.batch, experiment.optimizer
+    print(summary(experiment.model, experiment.augment.size, batch=batch, optimizer=optimizer))
 
 
 def check_command(args: list[str]) -> None:

@@ -9,7 +9,9 @@ from flax import linen as nn
 
 from encdec.geometry import geometry
 from encdec.layers import ConvTranspose
+from encdec.memory import step_memory
 from encdec.model import EncoderDecoder
+from encdec.train.optimizer import Optimizer
 from encdec.train.state import count
 
 
@@ -28,8 +30,15 @@ def parameters(model: EncoderDecoder, channels: int = 3) -> dict[str, int]:
     return {part: count(params.get(part, {})) for part in ("encoder", "decoder", "head")}
 
 
-def summary(model: EncoderDecoder, size: tuple[int, int], channels: int = 3) -> str:
-    """A table of the layers: output shape, parameters, FLOPs of one image; then the geometry.
+def summary(
+    model: EncoderDecoder,
+    size: tuple[int, int],
+    channels: int = 3,
+    batch: int = 8,
+    optimizer: Optimizer = Optimizer(),  # noqa: B008 (frozen)
+) -> str:
+    """A table of the layers: output shape, parameters, FLOPs of one image; then the geometry, and
+    the memory in MiB of a training step on `batch` images (`step_memory`).
 
     FLOPs are those of the convolutions, a multiplication and an addition counted as two.
     """
@@ -68,4 +77,6 @@ def summary(model: EncoderDecoder, size: tuple[int, int], channels: int = 3) -> 
     lines.insert(1, "-" * (sum(wide) + 6))
     stride, field = geo.stride, geo.receptive_field
     fits = f"input {geo.input}, output {geo.output}, margin {geo.margin}, stride {stride}"
-    return "\n".join([*lines, f"{fits}, receptive field {field}"])
+    held = step_memory(model, geo.input, batch, optimizer, channels) / 2**20
+    needs = f"training on {batch} image{'s' * (batch > 1)}: about {held:,.0f} MiB"
+    return "\n".join([*lines, f"{fits}, receptive field {field}", needs])

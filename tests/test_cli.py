@@ -255,9 +255,9 @@ def test_another_experiment_in_the_folder_is_refused_by_its_flag(finished, tiny,
     one_line(err, "--seed", "another --workdir")
 
 
-def test_summary_counts_parameters(finished, call):
+def test_summary_counts_parameters_and_the_memory_of_a_batch(finished, call):
     code, out, _ = call("summary", "--run", finished)
-    assert code == 0 and "1,784" in out
+    assert code == 0 and "1,784" in out and "\ntraining on 4 images: about " in out
 
 
 def test_help_and_unknown_commands(call):

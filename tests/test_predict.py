@@ -1,3 +1,5 @@
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from encdec.decoders.fcn import FCN
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.plain import Plain
+from encdec.errors import InputError
 from encdec.geometry import geometry
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
@@ -99,3 +102,25 @@ def test_pictures_of_one_bucket_share_a_program():
     for size in ((33, 40), (64, 64), (50, 33)):
         predict(PADDED, variables, picture(*size))
     assert _compiled(PADDED, 1)._cache_size() == 1
+
+
+@pytest.mark.parametrize("model", [PADDED, VALID], ids=["padded", "valid"])
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_bands_give_the_ids_of_the_whole_image(monkeypatch, model, shrink):
+    variables, image = variables_of(model), picture(230, 75)
+    whole = predict(model, variables, image, shrink=shrink)
+    rows = []
+
+    def limited(model, shape):
+        rows.append(shape[0])
+        return 2**30 * shape[0] / 80
+
+    monkeypatch.setattr(sys.modules[predict.__module__], "forward_memory", limited)
+    banded = predict(model, variables, image, shrink=shrink, memory=1.0)
+    assert rows[-1] <= 80 < rows[0]
+    np.testing.assert_array_equal(banded, whole)
+
+
+def test_too_little_memory_is_one_clear_line():
+    with pytest.raises(InputError, match=r"75 pixels wide wants .* GiB for the .* lowest band"):
+        predict(PADDED, variables_of(PADDED), picture(230, 75), memory=1e-9)

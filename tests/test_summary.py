@@ -7,8 +7,10 @@ from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import resnet18, resnet50
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
+from encdec.memory import step_memory
 from encdec.model import EncoderDecoder
 from encdec.summary import flops, parameters, summary
+from encdec.train.optimizer import Optimizer
 
 TINY = EncoderDecoder(Plain((3, 4)), FCN((1, 2), 2), Pixel(2, scores=True))
 
@@ -51,7 +53,7 @@ def test_flops_grow_with_the_image():
 
 
 def test_summary_lists_layers_with_shapes_parameters_and_flops():
-    header, rule, *lines, last = summary(TINY, (160, 240)).splitlines()
+    header, rule, *lines, last, _ = summary(TINY, (160, 240)).splitlines()
     assert header.split() == ["layer", "output", "parameters", "MFLOPs"] and set(rule) == {"-"}
     rows = {line.split()[0]: line.split()[1:] for line in lines}
     # By hand: 2 x cells x kernel entries; a transposed convolution's cells are its input's.
@@ -69,6 +71,14 @@ def test_summary_of_an_unpadded_net_is_of_the_next_good_size():
     model = EncoderDecoder(Plain(padded=False), UNet(refine=DoubleConv(padded=False)), Pixel(2))
     text = summary(model, (512, 512), channels=1)
     assert "31,030,658" in text and "388x388x2" not in text and "340x340x2" in text
-    assert text.endswith(
-        "input (524, 524), output (340, 340), margin (92, 92), stride 1, receptive field 204"
+    assert (
+        "\ninput (524, 524), output (340, 340), margin (92, 92), stride 1, receptive field 204\n"
+        in text
     )
+
+
+def test_summary_ends_with_the_memory_of_a_step_of_that_batch_and_optimizer():
+    held = step_memory(TINY, (160, 240), 4, Optimizer("sgd")) / 2**20
+    text = summary(TINY, (160, 240), batch=4, optimizer=Optimizer("sgd"))
+    assert text.splitlines()[-1] == f"training on 4 images: about {held:.0f} MiB"
+    assert summary(TINY, (64, 64), batch=1).splitlines()[-1].startswith("training on 1 image: ")

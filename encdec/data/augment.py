@@ -120,13 +120,13 @@ class Augment:
         inside = (y >= -0.5) & (y < height - 0.5) & (x >= -0.5) & (x < width - 0.5)
         y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
         stride = example["image"].shape[1]
-        top = jnp.minimum(y.astype(jnp.int32), jnp.maximum(height - 2, 0))
-        left = jnp.minimum(x.astype(jnp.int32), jnp.maximum(width - 2, 0))
+        top, left = y.astype(jnp.int32), x.astype(jnp.int32)
         down, right = (y - top)[..., None], (x - left)[..., None]
-        at, below, beside = top * stride + left, jnp.where(height > 1, stride, 0), width > 1
+        at = top * stride + left
+        # Past the last row or column the weight is 0: any pixel will do.
         corner = [
             _take(example["image"], at + step).astype(jnp.float32)
-            for step in (0, beside, below, below + beside)
+            for step in (0, 1, stride, stride + 1)
         ]
         upper = corner[0] + right * (corner[1] - corner[0])
         lower = corner[2] + right * (corner[3] - corner[2])
@@ -150,9 +150,9 @@ class Augment:
 
 
 def _take(values: Shaped[Array, "h w *c"], at: Integer[Array, "y x"]) -> Shaped[Array, "y x *c"]:
-    """The pixels at flat places, all channels at once."""
+    """The pixels at flat places, 0 or above, all channels at once; past the end the last one."""
     flat = values.reshape(-1, *values.shape[2:])
-    return flat.at[at].get(mode="promise_in_bounds")
+    return flat.at[at.astype(jnp.uint32)].get(mode="clip")  # unsigned: none counts from the end
 
 
 def _nearest(example: Example, at: Integer[Array, "y x"], inside: Bool[Array, "y x"]) -> Example:
