@@ -18,8 +18,10 @@ from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.resnet import ResNet
+from encdec.errors import InputError
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
+from encdec.memory import forward_memory
 from encdec.model import EncoderDecoder
 from encdec.predict import fit_bands, predict
 from encdec.random import initial_key
@@ -36,7 +38,8 @@ DECODERS: dict[str, Callable[[int], tuple[nn.Module, nn.Module]]] = {
     "FPN": lambda classes: (FPN(channels=64), Merge(classes, 32)),
 }
 SIDES, BATCHES, CLASSES, DEPTHS = (128, 256, 512, 1024), (1, 2, 4, 8), (2, 10, 50, 150), (1, 2, 4)
-DEVICES, MEMORY = (1, 2, 4, 8), (0.06, 0.12, 0.25, 2.0)
+DEVICES, SHARES = (1, 2, 4, 8), (1.0, 0.7, 0.5, 0.4)
+"""Simulated devices; of the memory of the whole image, for bands."""
 
 
 def network(name: str, classes: int = 10, blocks: int = 1) -> EncoderDecoder:
@@ -55,7 +58,7 @@ def rows(*, rounds: int) -> list[dict[str, object]]:
             "batch (128 px)": {batch: Step(network(name), 128, batch) for batch in BATCHES},
             "classes (256 px)": {k: Step(network(name, classes=k), 256, 1) for k in CLASSES},
             "blocks a stage (128 px)": {n: Step(network(name, blocks=n), 128, 4) for n in DEPTHS},
-            "bands (1024 px, predicted)": bands(network(name), 1024),
+            "bands (2048 px, predicted)": bands(network(name), 2048),
         }
         for quantity, calls in grown.items():
             found = paired({str(n): call for n, call in calls.items()}, rounds=rounds)
@@ -115,12 +118,15 @@ def bands(model: EncoderDecoder, side: int) -> dict[int, Callable[[], object]]:
     """Calls that predict one image, by the number of bands that it takes."""
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     variables = jax.jit(model.init)(initial_key(0), np.zeros((1, 64, 64, 3), np.float32))
-    return {
-        len(fit_bands(model, image.shape, memory).parts): partial(
-            predict, model, variables, image, memory=memory
-        )
-        for memory in MEMORY
-    }
+    whole, calls = forward_memory(model, image.shape) / 2**30, {}
+    for share in SHARES:
+        memory = share * whole
+        try:
+            number = len(fit_bands(model, image.shape, memory).parts)
+        except InputError:  # the halos alone take more
+            break
+        calls[number] = partial(predict, model, variables, image, memory=memory)
+    return calls
 
 
 def on_devices(name: str, number: int, rounds: int) -> float:

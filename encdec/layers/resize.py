@@ -24,14 +24,16 @@ def bilinear(x: Map, factor: int) -> Map:
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _stretch(x: Map, factor: int, axis: int) -> Map:
     """Bilinear along one axis: each of the `factor` phases mixes a cell with a neighbour."""
-    size = x.shape[axis]
-    part = partial(lax.slice_in_dim, x, axis=axis)
-    before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
-    after = jnp.concatenate([part(1, size), part(size - 1, size)], axis)
+    size, border = x.shape[axis], [(0, 0)] * x.ndim
+    border[axis] = (1, 1)
+    x = jnp.pad(x, border, mode="edge")
+    before, here, after = (
+        jnp.expand_dims(lax.slice_in_dim(x, i, i + size, axis=axis), axis + 1) for i in range(3)
+    )
     offset = (jnp.arange(factor, dtype=x.dtype) + 0.5) / factor - 0.5
-    offset = offset.reshape([factor if a == axis + 1 else 1 for a in range(x.ndim + 1)])
-    x, before, after = (jnp.expand_dims(cells, axis + 1) for cells in (x, before, after))
-    y = x * (1 - abs(offset)) + after * jnp.maximum(offset, 0) + before * jnp.maximum(-offset, 0)
+    offset = offset.reshape([factor if a == axis + 1 else 1 for a in range(here.ndim)])
+    y = here * (1 - abs(offset))
+    y += after * jnp.maximum(offset, 0) + before * jnp.maximum(-offset, 0)
     return y.reshape(*y.shape[:axis], size * factor, *y.shape[axis + 2 :])
 
 
