@@ -2,12 +2,13 @@
 
 `lax` differentiates a dilated convolution, a window reduction and a resize into a dilated
 convolution, a scatter and a scatter; the forms here become dots, comparisons and sums. Parameters,
-names and numbers are linen's.
+names and numbers are linen's; forward-mode derivatives (`jax.jvp`) they have not.
 
 Time of forward and gradient, as a share of linen's or jax.image's form (`python -m benchmarks ops`
-on two CPU cores, jaxlib 0.10.2, float32): 2x2 up-convolution 0.02 to 0.05, FCN's deconvolutions
-0.12 to 0.13, 2x2 max pooling 0.08 to 0.14, 3x3 max pooling 0.15, nearest 0.20, bilinear 0.94,
-BatchNorm with ReLU 0.72 to 0.75. Whether the forms win on a GPU or TPU is not measured.
+on two CPU cores, jaxlib 0.10.2, float32): a 7x7 convolution of a 4x4 map 0.05, a 3x3 one of 64 to
+32 channels 0.77, 2x2 up-convolution 0.02 to 0.06, FCN's deconvolutions 0.11 to 0.12, 2x2 max
+pooling 0.07 to 0.18, 3x3 max pooling 0.10, nearest 0.20, bilinear 0.68, BatchNorm with ReLU 0.20 to
+0.74. Whether the forms win on a GPU or TPU is not measured.
 """
 
 from encdec.layers.conv import (

@@ -59,7 +59,8 @@ def _narrowing(direct: Callable, padding: Sequence[tuple[int, int]]) -> Callable
     """The convolution; its weights' gradient slides the result's gradient over the map.
 
     XLA slides the map over the gradient. What slides is copied for every tap, so the one with
-    fewer channels should: 64 to 32 channels at 128x128 take 0.65 of XLA's time (jaxlib 0.10.2).
+    fewer channels should: 64 to 32 channels at 128x128 then take 0.77 of the time, all gradients
+    and the forward pass (jaxlib 0.10.2).
     """
 
     def slid(x: Map, grad: Map) -> Array:
