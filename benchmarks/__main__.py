@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from encdec import cli
 from encdec.errors import InputError
@@ -36,11 +37,15 @@ class Steps(Benchmark):
     Attributes:
       size: rows and columns of the images.
       names: of the networks; none for all.
+      precision: of both sides.
+      compiled: PyTorch's by torch.compile.
     """
 
     size: int = 128
     batch: int = 4
     names: tuple[str, ...] = ()
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    compiled: bool = False
 
 
 KINDS = {

@@ -88,8 +88,8 @@ def torch_layers(net: torch.nn.Module, images: np.ndarray) -> list[Layer]:
 
 def difference(ours: jax.Array, theirs: torch.Tensor) -> float:
     """Largest difference of the logits, as a share of the largest logit."""
-    theirs = theirs.permute(0, 2, 3, 1).numpy()
-    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
+    theirs = theirs.permute(0, 2, 3, 1).float().cpu().numpy()
+    return float(np.abs(np.asarray(ours, np.float32) - theirs).max() / np.abs(theirs).max())
 
 
 def pixels(model: EncoderDecoder, images: np.ndarray) -> np.ndarray:

@@ -37,8 +37,8 @@ DECODERS: dict[str, Callable[[int], tuple[nn.Module, nn.Module]]] = {
     ),
     "FPN": lambda classes: (FPN(channels=64), Merge(classes, 32)),
 }
-SIDES, BATCHES, CLASSES, DEPTHS = (128, 256, 512, 1024), (1, 2, 4, 8), (2, 10, 50, 150), (1, 2, 4)
-DEVICES, SHARES = (1, 2, 4, 8), (1.0, 0.7, 0.5, 0.4)
+SIDES, BATCHES, CLASSES, DEPTHS = (128, 256, 512, 1024), (1, 2, 4, 8), (2, 20, 150), (1, 2, 4)
+DEVICES, SHARES = (1, 2, 4, 8), (1.0, 0.6)
 """Simulated devices; of the memory of the whole image, for bands."""
 
 

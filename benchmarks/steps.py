@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Literal
 from unittest.mock import patch
 
 import jax
@@ -24,15 +25,31 @@ from encdec.random import initial_key
 from encdec.summary import flops
 
 RATE, MOMENTUM = 0.01, 0.9
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""tf32: float32, but products of 10 bits (GPU). bfloat16: torch.autocast, our `dtype`."""
 
 
-def rows(*, size: int, batch: int, rounds: int, names: tuple[str, ...]) -> list[dict[str, object]]:
+def rows(
+    *,
+    size: int,
+    batch: int,
+    rounds: int,
+    names: tuple[str, ...],
+    precision: Precision,
+    compiled: bool,
+) -> list[dict[str, object]]:
     """One row for each network, kind of work and contender."""
     table = []
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    products = {"tf32": "tensorfloat32", "float32": "float32", "bfloat16": None}[precision]
+    jax.config.update("jax_default_matmul_precision", products)
     for name in names or tuple(NETWORKS):
         pair = NETWORKS[name]
         work = flops(pair.ours, (size, size)) * batch / 1e6
-        for kind, timings in times(pair, size, batch, rounds).items():
+        for kind, timings in times(pair, size, batch, rounds, precision, compiled).items():
             peak = timings.pop(PROBE)
             rate = 2 * PROBED**3 / 1e6 / peak.median_ms
             for contender, timing in timings.items():
@@ -49,28 +66,34 @@ Work is XLA's count of the forward pass; a step is counted as three, whatever it
 """
 
 
-def times(pair: Pair, size: int, batch: int, rounds: int) -> dict[str, dict[str, Timing]]:
+def times(
+    pair: Pair, size: int, batch: int, rounds: int, precision: Precision, compiled: bool
+) -> dict[str, dict[str, Timing]]:
     """By "step" and "forward", of equal networks: their logits are compared first."""
     rng = np.random.default_rng(0)
     images = rng.random((batch, size, size, 3), np.float32)
     labels = rng.integers(0, pair.classes, (batch, size, size)).astype(np.int32)
     net = pair.theirs()
     variables = ported(pair.ours, net, images)
-    theirs = torch_calls(net, pixels(pair.ours, images), labels)
-    ours = jax_calls(pair, variables, images, labels)
+    net = torch.compile(net) if compiled else net
+    model, half = pair.ours, precision == "bfloat16"
+    theirs = torch_calls(net, pixels(model, images), labels, half)
+    model = model.clone(dtype="bfloat16") if half else model
+    ours = jax_calls(model, variables, images, labels)
     with linen_layers():
-        naive = jax_calls(pair, variables, images, labels)
+        naive = jax_calls(model, variables, images, labels)
+    allowed = 1e-4 if precision == "float32" else 0.1
     for calls in (ours, naive):
-        if (error := difference(calls["forward"](), theirs["forward"]())) > 1e-4:
+        if (error := difference(calls["forward"](), theirs["forward"]())) > allowed:
             raise AssertionError(f"with equal weights the logits differ by {error:.1e}")
-    matrix = torch.ones(PROBED, PROBED)
+    matrix = torch.ones(PROBED, PROBED, device=DEVICE)
     return {
         work: paired(
             {
                 "PyTorch": theirs[work],
                 "encdec": ours[work],
                 "linen's layers": naive[work],
-                PROBE: lambda: matrix @ matrix,
+                PROBE: lambda: finished(matrix @ matrix),
             },
             rounds=rounds,
         )
@@ -78,32 +101,42 @@ def times(pair: Pair, size: int, batch: int, rounds: int) -> dict[str, dict[str,
     }
 
 
+def finished(result: torch.Tensor) -> torch.Tensor:
+    """The result, once the device has it."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return result
+
+
 def torch_calls(
-    net: torch.nn.Module, images: np.ndarray, labels: np.ndarray
+    net: torch.nn.Module, images: np.ndarray, labels: np.ndarray, half: bool
 ) -> dict[str, Callable]:
-    step, x = torch_step(net, images, labels), torch_images(images)
+    step, x = torch_step(net, images, labels, half), torch_images(images)
 
     def forward() -> torch.Tensor:
         net.eval()
-        with torch.inference_mode():
-            return net(x)
+        with torch.inference_mode(), torch.autocast(DEVICE, torch.bfloat16, half):
+            return finished(net(x))
 
     return {"step": step, "forward": forward}
 
 
 def torch_images(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2)  # channels_last as it is
+    return torch.from_numpy(images.copy()).to(DEVICE).permute(0, 3, 1, 2)  # channels_last as it is
 
 
-def torch_step(net: torch.nn.Module, images: np.ndarray, labels: np.ndarray) -> Callable:
-    net = net.to(memory_format=torch.channels_last)
-    x, y = torch_images(images), torch.from_numpy(labels.astype(np.int64))
+def torch_step(
+    net: torch.nn.Module, images: np.ndarray, labels: np.ndarray, half: bool = False
+) -> Callable:
+    net = net.to(DEVICE, memory_format=torch.channels_last)
+    x, y = torch_images(images), torch.from_numpy(labels.astype(np.int64)).to(DEVICE)
     optimizer = torch.optim.SGD(net.parameters(), lr=RATE, momentum=MOMENTUM)
 
     def step() -> float:
         net.train()
         optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(net(x), y)
+        with torch.autocast(DEVICE, torch.bfloat16, half):
+            loss = functional.cross_entropy(net(x), y)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -112,13 +145,13 @@ def torch_step(net: torch.nn.Module, images: np.ndarray, labels: np.ndarray) -> 
 
 
 def jax_calls(
-    pair: Pair, variables: dict, images: np.ndarray, labels: np.ndarray
+    model: EncoderDecoder, variables: dict, images: np.ndarray, labels: np.ndarray
 ) -> dict[str, Callable]:
-    apply = jax.jit(lambda variables, images: pair.ours.apply(variables, images)["logits"])
+    apply = jax.jit(lambda variables, images: model.apply(variables, images)["logits"])
     images = jnp.asarray(images)
     evaluate = apply.lower(variables, images).compile()
     return {
-        "step": jax_step(pair.ours, images, labels),
+        "step": jax_step(model, images, labels),
         "forward": lambda: jax.block_until_ready(evaluate(variables, images)),
     }
 
