@@ -31,19 +31,26 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Steps(Benchmark):
+class Networks(Benchmark):
+    """Attributes:
+    names: of the networks; none for all.
+    """
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Steps(Networks):
     """Whole networks.
 
     Attributes:
       size: rows and columns of the images.
-      names: of the networks; none for all.
       precision: of both sides.
       compiled: PyTorch's by torch.compile.
     """
 
     size: int = 128
     batch: int = 4
-    names: tuple[str, ...] = ()
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     compiled: bool = False
 
@@ -55,7 +62,7 @@ KINDS = {
     "memory": Benchmark(rounds=3),
     "data": Benchmark(rounds=15),
     "tiles": Benchmark(rounds=5),
-    "scale": Benchmark(rounds=3),
+    "scale": Networks(rounds=3),
 }
 PEERS = ("torch", "torchvision", "segmentation-models-pytorch", "monai", "opencv-python-headless")
 DOCS = Path(__file__).parent.parent / "docs"

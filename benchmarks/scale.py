@@ -47,10 +47,10 @@ def network(name: str, classes: int = 10, blocks: int = 1) -> EncoderDecoder:
     return EncoderDecoder(ResNet((blocks,) * 4, width=16), *DECODERS[name](classes))
 
 
-def rows(*, rounds: int) -> list[dict[str, object]]:
+def rows(*, rounds: int, names: tuple[str, ...]) -> list[dict[str, object]]:
     """One row for each decoder and quantity: cost at both ends, and the exponent of its growth."""
     table = []
-    for name in DECODERS:
+    for name in names or DECODERS:
         grown = {
             "pixels (side 128 to 1024)": {
                 side * side: Step(network(name), side, 1) for side in SIDES
