@@ -45,7 +45,8 @@ class Steps(Networks):
 
     Attributes:
       size: rows and columns of the images.
-      precision: of both sides.
+      precision: of both sides; tf32 is float32 with products of 10 bits (GPU), bfloat16 is
+        torch.autocast and our `dtype`.
       compiled: PyTorch's by torch.compile.
     """
 

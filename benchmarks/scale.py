@@ -14,11 +14,13 @@ from flax import linen as nn
 from benchmarks.timing import paired
 from encdec import parallel
 from encdec.data.augment import Augment
+from encdec.data.datasets import Shapes
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
+from encdec.experiment import Experiment
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.memory import forward_memory
@@ -26,8 +28,8 @@ from encdec.model import EncoderDecoder
 from encdec.predict import fit_bands, predict
 from encdec.random import initial_key
 from encdec.tasks.segment import Segment
+from encdec.train.loop import first_state, trainer
 from encdec.train.optimizer import Optimizer
-from encdec.train.step import create_state, train_step
 
 DECODERS: dict[str, Callable[[int], tuple[nn.Module, nn.Module]]] = {
     "FCN-8s": lambda classes: (FCN(channels=classes), Pixel(classes, scores=True)),
@@ -95,7 +97,7 @@ class Step:
     """A training step of 8-bit images, called again and again; `memory` is XLA's count, bytes."""
 
     def __init__(self, model: EncoderDecoder, side: int, batch: int) -> None:
-        classes, optimizer = model.head.classes, Optimizer("sgd")
+        classes, augment = model.head.classes, Augment((side, side))
         rng = np.random.default_rng(0)
         self.batch = {
             "image": rng.integers(0, 256, (batch, side, side, 3), np.uint8),
@@ -103,10 +105,9 @@ class Step:
             "size": np.full((batch, 2), side, np.int32),
             "index": np.arange(batch, dtype=np.int32),
         }
-        work = dict(model=model, task=Segment(classes), augment=Augment((side, side)))
-        self.step = parallel.jit(partial(train_step, **work, optimizer=optimizer, steps=1000))
+        experiment = Experiment(model, Shapes(), augment, Segment(classes), Optimizer("sgd"))
+        self.step, self.state = trainer(experiment), first_state(experiment)
         self.key = parallel.replicate(jax.random.key(0))
-        self.state = parallel.replicate(create_state(model, optimizer, (1, 64, 64, 3), 0, 1000))
         self.memory = self.step.memory(self.state, self.batch, self.key)
 
     def __call__(self) -> None:

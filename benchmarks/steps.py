@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Literal
 from unittest.mock import patch
 
 import jax
@@ -27,9 +26,6 @@ from encdec.summary import flops
 RATE, MOMENTUM = 0.01, 0.9
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-Precision = Literal["float32", "tf32", "bfloat16"]
-"""tf32: float32, but products of 10 bits (GPU). bfloat16: torch.autocast, our `dtype`."""
-
 
 def rows(
     *,
@@ -37,7 +33,7 @@ def rows(
     batch: int,
     rounds: int,
     names: tuple[str, ...],
-    precision: Precision,
+    precision: str,
     compiled: bool,
 ) -> list[dict[str, object]]:
     """One row for each network, kind of work and contender."""
@@ -67,7 +63,7 @@ Work is XLA's count of the forward pass; a step is counted as three, whatever it
 
 
 def times(
-    pair: Pair, size: int, batch: int, rounds: int, precision: Precision, compiled: bool
+    pair: Pair, size: int, batch: int, rounds: int, precision: str, compiled: bool
 ) -> dict[str, dict[str, Timing]]:
     """By "step" and "forward", of equal networks: their logits are compared first."""
     rng = np.random.default_rng(0)

@@ -94,7 +94,7 @@ def step_memory(
 def forward_memory(model: EncoderDecoder, shape: tuple[int, int, int]) -> int:
     """Bytes that one image (h, w, c) and its maps hold at their peak, on one CPU device.
 
-    An estimate: 0.65 to 1.5 of XLA's count for seven networks at 128 and 512 pixels.
+    A rougher estimate than `step_memory`: 0.6 to 1.6 of XLA's count (tests/test_memory.py).
     """
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)

@@ -1,8 +1,8 @@
 """The generator behind initial parameters: a hash of a counter.
 
-XLA compiles threefry anew for every shape of parameter: for a U-Net of 32 channels 6.8 s on two
-CPU cores, where its training step takes 3 s (jaxlib 0.10.2). Two rounds of a 32-bit hash are a few
-integer operations, 0.9 s there, and the same bits on every backend and number of devices.
+XLA compiles threefry anew for every shape of parameter, which takes longer than the training step
+does. Two rounds of a 32-bit hash are a few integer operations, and the same bits on every backend
+and number of devices. `python -m benchmarks cold` times a start with either.
 """
 
 import jax

@@ -97,7 +97,7 @@ def test_the_memory_that_steps_add_is_their_peak():
     from benchmarks.memory import MIB, added, peak_was_reset
 
     if not peak_was_reset():
-        pytest.skip("the peak of a process can be reset on Linux alone")
+        pytest.skip("only on Linux may a process set its own peak back, and not in every sandbox")
     kept = np.ones(128 * MIB, np.uint8)  # freed before: a higher peak that does not count
     del kept
     found, source = added(lambda: np.ones(64 * MIB, np.uint8).sum())

@@ -11,7 +11,7 @@ from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet, resnet18
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
-from encdec.memory import step_memory
+from encdec.memory import forward_memory, step_memory
 from encdec.model import EncoderDecoder
 from encdec.tasks.segment import Segment
 from encdec.train.optimizer import Optimizer
@@ -52,6 +52,16 @@ def test_memory_is_within_a_quarter_of_xlas(model):
     optimizer = Optimizer()
     predicted = step_memory(model, (96, 64), 4, optimizer)
     assert predicted == pytest.approx(compiled(model, (96, 64), 4, optimizer), rel=0.25)
+
+
+@pytest.mark.parametrize("model", [UNET, FCN8S, PYRAMID], ids=["unet", "fcn8s", "fpn"])
+def test_memory_of_a_forward_pass_is_roughly_xlas(model):
+    image = jax.ShapeDtypeStruct((1, 128, 96, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    sizes = jax.jit(model.apply).lower(variables, image).compile(options).memory_analysis()
+    held = sizes.temp_size_in_bytes + sizes.output_size_in_bytes + 4 * image.size
+    assert 0.6 < forward_memory(model, (128, 96, 3)) / held < 1.6
 
 
 PLAIN = Plain((16, 32, 64, 128, 256, 256), norm="batch")

@@ -28,9 +28,9 @@ def convolve(
 ) -> Map:
     """`lax.conv_general_dilated`, but with what XLA does badly on a CPU done otherwise there.
 
-    A kernel larger than the map is one dot: FCN's 7x7 fc6, 256 to 512 channels, on maps of 4x4 to
-    6x6 takes XLA 25 to 34 times as long, forward and gradient, and longer than on 7x7. Where the
-    channels get fewer, as in U-Net after every concatenation, see `_narrowing`. (jaxlib 0.10.2.)
+    A kernel larger than the map is one dot: FCN's 7x7 fc6, 256 to 512 channels, on a 4x4 map takes
+    XLA 20 times as long, forward and gradient (jaxlib 0.10.2). Where the channels get fewer, as in
+    U-Net after every concatenation, see `_narrowing`.
     """
     direct = partial(lax.conv_general_dilated, window_strides=strides, padding=padding, **rest)
     size, extent = x.shape[1:3], kernel.shape[:2]
