@@ -48,6 +48,8 @@ def agree(ours, theirs, *args):
         (16, 8, "SAME", F32),
         (16, 8, "VALID", F32),
         (6, 2, "SAME", F32),
+        (7, 4, "VALID", F32),
+        (3, 2, "VALID", F32),
         (2, 2, "SAME", BF16),
         (4, 2, "SAME", BF16),
     ],
@@ -75,6 +77,44 @@ def test_conv_transpose_layer_takes_linens_parameters():
     np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-5)
 
 
+def test_a_grouped_conv_transpose_keeps_channels_apart():
+    x = draw(2, 3, 4, 3)
+    up = layers.ConvTranspose(3, 4, 2, bias=False, weights="grouped", padding="VALID")
+    variables = {"params": {"kernel": draw(4, 4, 1, 3, seed=1)}}
+    assert jax.eval_shape(up.init, jax.random.key(0), x)["params"]["kernel"].shape == (4, 4, 1, 3)
+    each = [
+        layers.conv_transpose(
+            x[..., c : c + 1], variables["params"]["kernel"][..., c : c + 1], 2, "VALID"
+        )
+        for c in range(3)
+    ]
+    np.testing.assert_allclose(up.apply(variables, x), np.concatenate(each, -1), atol=1e-5)
+
+
+def test_a_fixed_conv_transpose_has_no_parameters_and_is_bilinear():
+    x = draw(2, 3, 4, 2)
+    fixed = layers.ConvTranspose(2, 8, 4, bias=False, weights="fixed")
+    assert not jax.eval_shape(fixed.init, jax.random.key(0), x)
+    learned = layers.ConvTranspose(2, 8, 4, bias=False, start="bilinear")
+    variables = learned.init(jax.random.key(0), x)
+    np.testing.assert_allclose(fixed.apply({}, x), learned.apply(variables, x), atol=1e-6)
+    with pytest.raises(InputError, match="wants 3 channels, as many as it gives; got 2"):
+        layers.ConvTranspose(3, 8, 4, weights="fixed").init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("size, factor", [((3, 4), 2), ((2, 5), 4), ((1, 3), 2)])
+def test_aligned_puts_corners_on_corners(size, factor):
+    x = draw(2, *size, 3)
+    y = np.asarray(layers.aligned(x, factor))
+    assert y.shape == (2, size[0] * factor, size[1] * factor, 3)
+    for row in range(size[0] * factor):
+        at = row * (size[0] - 1) / (size[0] * factor - 1)
+        low = min(int(at), max(size[0] - 2, 0))
+        high = min(low + 1, size[0] - 1)
+        mixed = x[:, low] + (at - low) * (x[:, high] - x[:, low])
+        np.testing.assert_allclose(y[:, row, [0, -1]], mixed[:, [0, -1]], atol=1e-5)
+
+
 def test_a_nearest_start_makes_blocks_of_equal_cells():
     x = draw(2, 3, 4, 8)
     up = layers.ConvTranspose(6, 2, 2, start="nearest")
@@ -86,8 +126,8 @@ def test_a_nearest_start_makes_blocks_of_equal_cells():
     assert abs(variables["params"]["kernel"].std() - np.sqrt(2 / 8)) < 0.15
 
 
-def test_conv_transpose_refuses_a_kernel_that_the_stride_does_not_divide():
-    with pytest.raises(InputError, match="multiple of the stride; got 3 and 2"):
+def test_conv_transpose_refuses_a_kernel_that_cannot_keep_the_grid():
+    with pytest.raises(InputError, match="or an even number more; got 3 and 2"):
         layers.conv_transpose(draw(1, 2, 2, 1), draw(3, 3, 1, 1), 2)
 
 

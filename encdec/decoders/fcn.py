@@ -1,19 +1,22 @@
 """FCN: class scores are carried up and added (Long, Shelhamer, Darrell 2015, §4)."""
 
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 from flax import linen as nn
 
-from encdec.arrays import Map
+from encdec.arrays import Map, Maps
 from encdec.decoders.topdown import Copy, Place, TopDown
-from encdec.layers import ConvTranspose
+from encdec.errors import InputError
+from encdec.layers import ConvTranspose, Upsampling
 
 
 class Score(Place):
     """1x1 convolution from features to class scores, zero at the start (§4.2)."""
 
     @nn.compact
-    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool, merged: bool = True) -> Map:
         score = nn.Conv(
             channels, (1, 1), kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv"
         )
@@ -24,7 +27,16 @@ class Score(Place):
 
 
 class Deconvolution(Place):
-    """Transposed convolution that starts as bilinear interpolation and learns (§3.3)."""
+    """Transposed convolution of twice the factor, bilinear at the start (§3.3).
+
+    Attributes:
+      weights: "learned", as the CVPR paper has those in between (§4.3); "grouped", learned for each
+        class alone; "fixed", as in the released nets.
+      padded: the result has `factor` times the cells; otherwise every cell that anything falls on.
+    """
+
+    weights: Upsampling = "learned"
+    padded: bool = True
 
     @nn.compact
     def __call__(self, x: Map, *, factor: int, channels: int, train: bool) -> Map:
@@ -34,6 +46,8 @@ class Deconvolution(Place):
             stride=factor,
             bias=False,
             start="bilinear",
+            weights=self.weights,
+            padding="SAME" if self.padded else "VALID",
             dtype=self.dtype,
             name="conv",
         )
@@ -49,6 +63,8 @@ class FCN(TopDown):
     Attributes:
       channels: classes: what is carried up are scores.
       strides: (32,) is FCN-32s, (16, 32) FCN-16s, (8, 16, 32) FCN-8s.
+      scales: fixed factors on the skips before they are scored, coarse to fine; (0.01, 0.0001) is
+        FCN-8s "at once".
     """
 
     strides: tuple[int, ...] = (8, 16, 32)
@@ -59,3 +75,39 @@ class FCN(TopDown):
     refine: Place = Copy()
     output: Place = Copy()
     levels: Literal["finest", "every"] = "finest"
+    scales: tuple[float, ...] = ()
+
+    def __call__(self, maps: Maps, *, train: bool) -> Maps:
+        """Returns the finest scores by stride, (b, h, w, classes)."""
+        factors = dict(zip(sorted(self.strides)[-2::-1], self.scales, strict=False))
+        maps = {stride: x * factors.get(stride, 1) for stride, x in maps.items()}
+        return super().__call__(maps, train=train)
+
+
+def crops(origins: Mapping[int, float], kernel: int = 0) -> tuple[tuple[int, ...], int]:
+    """Where skips and image lie in what is upsampled over them, if only the image was padded.
+
+    Cell i of a map of stride s is centred on input pixel s i + origin. Cell o of a transposed
+    convolution without padding, of kernel k and factor f, is centred on cell (o - (k - 1) / 2) / f
+    of its input.
+
+    Args:
+      origins: of the maps that are scored, by stride.
+      kernel: of the last transposed convolution; twice its factor, the finest stride, if 0.
+
+    Returns:
+      The first cell that is wanted of each skip, coarse to fine; and the first of the result, which
+      lies on the image's first pixel. (5, 9) and 31 for FCN-8s.
+
+    Raises:
+      InputError: cells do not lie on cells.
+    """
+    levels = sorted(origins, reverse=True)
+    place, offsets = origins[levels[0]], []
+    for coarser, stride in pairwise(levels):
+        place -= stride * (2 * coarser / stride - 1) / 2
+        offsets.append((place - origins[stride]) / stride)
+    offsets.append(((kernel or 2 * levels[-1]) - 1) / 2 - place)
+    if any(offset % 1 for offset in offsets):
+        raise InputError(f"crops wants maps whose cells lie on each other; got {offsets} cells")
+    return tuple(int(offset) for offset in offsets[:-1]), int(offsets[-1])

@@ -16,7 +16,7 @@ class Lateral(Place):
     """1x1 convolution from a skip to the pyramid's width; linear, as is the whole pyramid."""
 
     @nn.compact
-    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool, merged: bool = True) -> Map:
         conv = nn.Conv(channels, (1, 1), kernel_init=xavier_uniform, dtype=self.dtype, name="conv")
         return conv(x)
 
@@ -38,7 +38,7 @@ class Smooth(Place):
     """3x3 convolution on the merged map: reduces the aliasing of upsampling (§3)."""
 
     @nn.compact
-    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool, merged: bool = True) -> Map:
         conv = layers.Conv(
             channels,
             (3, 3),

@@ -15,9 +15,10 @@ from encdec.layers import centre_crop
 class Place(nn.Module):
     """A place of the walk: a small module that is cloned, with its own weights, for each level.
 
-    Called with a map, the level's width `channels`, `train`, and, to upsample, the `factor`. It
-    also says how far it reaches: from how many adjacent cells of its input, in the worst phase,
-    `cells` adjacent cells of its output come (one axis). `geometry` adds these up.
+    Called with a map, the level's width `channels`, `train`; to upsample, with the `factor`; to
+    refine, with `merged`, whether a skip has just been merged. It also says how far it reaches:
+    from how many adjacent cells of its input, in the worst phase, `cells` adjacent cells of its
+    output come (one axis). `geometry` adds these up.
     """
 
     dtype: Dtype | None = None
@@ -26,7 +27,7 @@ class Place(nn.Module):
 class Copy(Place):
     """The map itself."""
 
-    def __call__(self, x: Map, *, channels: int, train: bool) -> Map:
+    def __call__(self, x: Map, *, channels: int, train: bool, merged: bool = True) -> Map:
         return x
 
     def reach(self, cells: int) -> int:
@@ -48,6 +49,8 @@ class TopDown(nn.Module):
       refine: after the merge and inside the path: feeds the next finer level.
       output: outside the path: feeds nothing.
       levels: maps that are returned, "finest" or "every".
+      offsets: cells by which each skip is cut at its upper left, coarse to fine, where only the
+        image is padded (`encdec.decoders.fcn.crops`); if none, it is cut around its centre.
     """
 
     strides: tuple[int, ...]
@@ -59,6 +62,7 @@ class TopDown(nn.Module):
     output: Place
     levels: Literal["finest", "every"]
     finest: int | None = None
+    offsets: tuple[int, ...] = ()
     dtype: Dtype | None = None
 
     @nn.compact
@@ -82,9 +86,10 @@ class TopDown(nn.Module):
                 path = skip
             else:
                 up = self.at("upsample", stride)(path, factor=coarser // stride, **wide)
-                path = self.join(up, skip)
+                path = self.join(up, skip, stride)
             if coarser is not None:
-                path = self.at("refine", stride)(path, **wide)
+                refine = self.at("refine", stride)
+                path = refine(path, **wide, merged=skip is not None and self.merge != "top")
             path = checkpoint_name(path, MAP)
             if self.levels == "every" or stride == self.bottom:
                 outputs[stride] = self.at("output", stride)(path, **wide)
@@ -99,19 +104,23 @@ class TopDown(nn.Module):
         return template.clone(parent=self, name=f"{kind}_s{stride}", dtype=dtype)
 
     @nn.nowrap
-    def join(self, up: Map, skip: Map | None) -> Map:
+    def join(self, up: Map, skip: Map | None, stride: int) -> Map:
         """Merges the upsampled map with the skip of its level, cropped to one size."""
         if skip is None:
             return up
-        # Odd sizes round up on the way down: the last row that comes up is not there in the skip.
-        up = up[:, : skip.shape[1], : skip.shape[2]]
-        lost = [skip.shape[axis] - up.shape[axis] for axis in (1, 2)]
-        if min(up.shape[1:3]) < 1 or lost[0] % 2 or lost[1] % 2:
-            raise InputError(
-                f"an unpadded decoder wants a larger map of even difference; got {up.shape[1:3]} "
-                f"under a skip of {skip.shape[1:3]}: use an unpadded encoder too"
-            )
-        skip = centre_crop(skip, *up.shape[1:3])
+        if self.offsets:
+            skip = self.cut(skip, up.shape[1:3], stride)
+        else:
+            # Odd sizes round up on the way down: the last row that comes up the skip has not.
+            up = up[:, : skip.shape[1], : skip.shape[2]]
+            lost = [skip.shape[axis] - up.shape[axis] for axis in (1, 2)]
+            if min(up.shape[1:3]) < 1 or lost[0] % 2 or lost[1] % 2:
+                raise InputError(
+                    "an unpadded decoder wants a larger map of even difference; got "
+                    f"{up.shape[1:3]} under a skip of {skip.shape[1:3]}: use an unpadded encoder "
+                    "too"
+                )
+            skip = centre_crop(skip, *up.shape[1:3])
         if self.merge == "top":
             return up
         if self.merge == "concatenate":
@@ -122,6 +131,23 @@ class TopDown(nn.Module):
                 f"{skip.shape[-1]} from the skip: use a lateral that projects, or concatenate"
             )
         return up + skip
+
+    @nn.nowrap
+    def cut(self, skip: Map, size: tuple[int, int], stride: int) -> Map:
+        """The skip from its level's offset on, at that size."""
+        levels = [s for s, _ in self.walk()[1:] if s in self.strides]
+        if len(self.offsets) != len(levels):
+            raise InputError(
+                f"offsets wants one for each skip below stride {max(self.strides)}, {len(levels)} "
+                f"in all; got {self.offsets}"
+            )
+        start = self.offsets[levels.index(stride)]
+        if min(n - start - wanted for n, wanted in zip(skip.shape[1:3], size, strict=True)) < 0:
+            raise InputError(
+                f"the skip of stride {stride}, {skip.shape[1:3]} cells, is too small for {size} "
+                f"from cell {start} on: pad the image more, or leave offsets empty"
+            )
+        return skip[:, start : start + size[0], start : start + size[1]]
 
     @property
     def bottom(self) -> int:

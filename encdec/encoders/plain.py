@@ -17,6 +17,9 @@ class Plain(nn.Module):
         pooled size is even.
       norm: none in the paper.
       mean, std: of the pixels, by channel, in [0, 1]; subtracted and divided first.
+      grey: average the image's channels first: the paper's nets see one.
+      dropout: share of values dropped after the last two levels (§3.1: at the end of the path); the
+        skip of the last but one carries it too.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
@@ -24,6 +27,8 @@ class Plain(nn.Module):
     norm: NormKind = "none"
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
+    grey: bool = False
+    dropout: float = 0.0
     dtype: Dtype | None = None
 
     @nn.compact
@@ -37,15 +42,23 @@ class Plain(nn.Module):
                     f"{axis} {size} does not fit the unpadded net: a pooling would see an odd or "
                     f"empty map; the next good size is {good}"
                 )
+        if self.grey:
+            images = images.mean(-1, keepdims=True)
         x, maps = standardise(images, self.mean, self.std), {}
         for level, width in enumerate(self.channels):
             if level:
                 x = max_pool(x)
             for i in (1, 2):
                 block = ConvNormRelu(
-                    width, self.norm, self.padded, dtype=self.dtype, name=f"conv{i}_s{2**level}"
+                    width,
+                    self.norm,
+                    int(self.padded),
+                    dtype=self.dtype,
+                    name=f"conv{i}_s{2**level}",
                 )
                 x = block(x, train=train)
+            if level >= len(self.channels) - 2:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = maps[2**level] = checkpoint_name(x, MAP)
         return maps
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
@@ -18,6 +19,7 @@ class Block(nn.Module):
     Attributes:
       width: channels of the 3x3 convolution.
       stride: of the block, in its first 3x3 convolution.
+      dilations: of its 3x3 convolutions, the first and what comes after.
     """
 
     kind: Literal["basic", "bottleneck"]
@@ -25,18 +27,26 @@ class Block(nn.Module):
     stride: int
     norm: NormKind
     dtype: Dtype | None
+    dilations: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         def conv_norm(
-            x: Map, channels: int, kernel: int, stride: int, name: str, relu: bool = False
+            x: Map,
+            channels: int,
+            kernel: int,
+            stride: int,
+            name: str,
+            relu: bool = False,
+            dilation: int = 1,
         ) -> Map:
             # Padding is explicit: "SAME" shifts the grid on even sizes with stride 2.
             x = Conv(
                 channels,
                 (kernel, kernel),
                 stride,
-                padding=kernel // 2,
+                padding=kernel // 2 * dilation,
+                kernel_dilation=dilation,
                 use_bias=False,
                 kernel_init=fan_out_normal,
                 dtype=self.dtype,
@@ -45,13 +55,14 @@ class Block(nn.Module):
             return Norm(self.norm, relu, self.dtype, name=f"norm{name}")(x, train=train)
 
         width = self.width
+        first, after = self.dilations
         layers = {
-            "basic": ((width, 3, self.stride), (width, 3, 1)),
-            "bottleneck": ((width, 1, 1), (width, 3, self.stride), (4 * width, 1, 1)),
+            "basic": ((width, 3, self.stride, first), (width, 3, 1, after)),
+            "bottleneck": ((width, 1, 1, 1), (width, 3, self.stride, first), (4 * width, 1, 1, 1)),
         }[self.kind]
         skip, y = x, x
-        for i, (channels, kernel, stride) in enumerate(layers, 1):
-            y = conv_norm(y, channels, kernel, stride, str(i), relu=i < len(layers))
+        for i, (channels, kernel, stride, dilation) in enumerate(layers, 1):
+            y = conv_norm(y, channels, kernel, stride, str(i), i < len(layers), dilation)
         if skip.shape[-1] != y.shape[-1] or self.stride > 1:
             skip = conv_norm(skip, y.shape[-1], 1, self.stride, "_skip")
         return nn.relu(skip + y)
@@ -64,12 +75,17 @@ class ResNet(nn.Module):
       blocks: in each stage; (2, 2, 2, 2) is ResNet-18.
       kind: "basic" (18, 34) or "bottleneck" (50, 101, 152).
       width: channels of the first stage, 64 in the paper; every stage doubles it.
+      output_stride: 16 or 8 keep the last stage, or the last two, at that stride by dilation.
+      together: the map of that stride holds, along its channels, all stages that have it, the
+        deepest last; otherwise the deepest alone.
       mean, std: of the published weights, by channel, in [0, 1].
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     kind: Literal["basic", "bottleneck"] = "basic"
     width: int = 64
+    output_stride: Literal[8, 16, 32] = 32
+    together: bool = False
     norm: NormKind = "batch"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -77,7 +93,10 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Maps:
-        """Returns C1 … C5 by stride: the stem at 2, the stages' last blocks at 4, 8, 16, 32."""
+        """Returns C1 … C5 by stride: the stem at 2, the stages' last blocks at 4, 8, 16, 32.
+
+        Strides above `output_stride` are not there: the stages are at that stride.
+        """
         if min((self.width, *self.blocks)) < 1:
             raise InputError(
                 f"ResNet wants width and blocks of at least 1; got {self.width} and {self.blocks}"
@@ -98,26 +117,41 @@ class ResNet(nn.Module):
         maps = {2: x}
         x = max_pool_3x3(x)
         for stage, blocks in enumerate(self.blocks, 1):
+            stride, step, first, after = self.stage(stage)
             for i in range(1, blocks + 1):
                 x = Block(
                     self.kind,
                     self.width * 2 ** (stage - 1),
-                    2 if i == 1 and stage > 1 else 1,
+                    step if i == 1 else 1,
                     self.norm,
                     self.dtype,
+                    (first if i == 1 else after, after),
                     name=f"stage{stage}_block{i}",
                 )(x, train=train)
-            x = maps[2 ** (stage + 1)] = checkpoint_name(x, MAP)
+            x = checkpoint_name(x, MAP)
+            both = self.together and stride in maps
+            maps[stride] = jnp.concatenate([maps[stride], x], -1) if both else x
         return maps
+
+    def stage(self, stage: int) -> tuple[int, int, int, int]:
+        """Stride of its map, stride of its first block, dilation of that block's first 3x3
+        convolution and of all others (torchvision's order)."""
+        full, before = 2 ** (stage + 1), max(2**stage, 4)
+        stride = min(full, self.output_stride)
+        return (
+            stride,
+            stride // min(before, self.output_stride),
+            max(before // self.output_stride, 1),
+            max(full // self.output_stride, 1),
+        )
 
     def receptive_fields(self) -> dict[int, int]:
         """Input pixels that one cell of each map sees, along one axis (ResNet-18: C5 435)."""
         fields, field = {2: 7}, 7 + 2 * 2
         for stage, blocks in enumerate(self.blocks, 1):
-            stride = 2 ** (stage + 1)
-            before = stride // 2 if stage > 1 else stride
+            stride, step, first, after = self.stage(stage)
             wide = 1 if self.kind == "bottleneck" else 2  # 3x3 convolutions in a block
-            field += 2 * before + 2 * stride * (wide * blocks - 1)
+            field += 2 * first * stride // step + 2 * after * stride * (wide * blocks - 1)
             fields[stride] = field
         return fields
 
@@ -132,14 +166,14 @@ def resnet34(norm: NormKind = "batch") -> ResNet:
     return ResNet((3, 4, 6, 3), "basic", norm=norm)
 
 
-def resnet50(norm: NormKind = "batch") -> ResNet:
+def resnet50(norm: NormKind = "batch", output_stride: Literal[8, 16, 32] = 32) -> ResNet:
     """23,508,032 parameters."""
-    return ResNet((3, 4, 6, 3), "bottleneck", norm=norm)
+    return ResNet((3, 4, 6, 3), "bottleneck", output_stride=output_stride, norm=norm)
 
 
-def resnet101(norm: NormKind = "batch") -> ResNet:
+def resnet101(norm: NormKind = "batch", output_stride: Literal[8, 16, 32] = 32) -> ResNet:
     """42,500,160 parameters."""
-    return ResNet((3, 4, 23, 3), "bottleneck", norm=norm)
+    return ResNet((3, 4, 23, 3), "bottleneck", output_stride=output_stride, norm=norm)
 
 
 def resnet152(norm: NormKind = "batch") -> ResNet:

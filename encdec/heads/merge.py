@@ -4,7 +4,7 @@ from flax import linen as nn
 
 from encdec.arrays import Dtype, Logits, Maps
 from encdec.heads import check_classes
-from encdec.layers import ConvNormRelu, NormKind, bilinear
+from encdec.layers import ConvNormRelu, NormKind, aligned, bilinear
 
 
 class Merge(nn.Module):
@@ -13,11 +13,15 @@ class Merge(nn.Module):
     Attributes:
       classes: of the logits, background included.
       channels: width of the branch, 128 in the paper.
+      aligned: upsample corner on corner, as segmentation_models.pytorch does.
+      dropout: of whole channels of the sum.
     """
 
     classes: int = 21
     channels: int = 128
     norm: NormKind = "group"
+    aligned: bool = False
+    dropout: float = 0.0
     dtype: Dtype | None = None
 
     def __post_init__(self) -> None:
@@ -28,6 +32,7 @@ class Merge(nn.Module):
     def __call__(self, maps: Maps, *, size: tuple[int, int], train: bool) -> dict[str, Logits]:
         """Returns "logits", (b, *size, classes)."""
         finest, total = min(maps), 0
+        larger = aligned if self.aligned else bilinear
         for stride in sorted(maps):
             x, level = maps[stride], stride
             for _ in range(max(1, (stride // finest).bit_length() - 1)):  # the finest has one too
@@ -37,13 +42,14 @@ class Merge(nn.Module):
                 )
                 if level > finest:
                     level //= 2
-                    x = bilinear(x, 2)
+                    x = larger(x, 2)
                 if level in maps:  # odd sizes round up on the way down
                     x = x[:, : maps[level].shape[1], : maps[level].shape[2]]
             total += x
+        total = nn.Dropout(self.dropout, (1, 2), deterministic=not train)(total)
         logits = nn.Conv(self.classes, (1, 1), dtype=self.dtype, name="score")(total)
         if finest > 1:
-            logits = bilinear(logits, finest)
+            logits = larger(logits, finest)
         return {"logits": logits[:, : size[0], : size[1]]}
 
     def reach(self, strides: tuple[int, ...]) -> dict[int, int]:

@@ -15,6 +15,7 @@ from encdec.layers.conv import (
     Conv,
     ConvNormRelu,
     ConvTranspose,
+    Upsampling,
     bilinear_init,
     bilinear_kernel,
     conv_transpose,
@@ -23,7 +24,7 @@ from encdec.layers.conv import (
 )
 from encdec.layers.norm import BatchNorm, Norm, NormKind, batch_norm, standardise
 from encdec.layers.pool import max_pool, max_pool_3x3
-from encdec.layers.resize import bilinear, centre_crop, nearest
+from encdec.layers.resize import aligned, bilinear, centre_crop, nearest
 
 __all__ = [
     "BatchNorm",
@@ -32,6 +33,8 @@ __all__ = [
     "ConvTranspose",
     "Norm",
     "NormKind",
+    "Upsampling",
+    "aligned",
     "batch_norm",
     "bilinear",
     "bilinear_init",

@@ -15,6 +15,9 @@ from encdec.arrays import Dtype, Map
 from encdec.errors import InputError
 from encdec.layers.norm import Norm, NormKind
 
+Upsampling = Literal["learned", "grouped", "fixed"]
+"""Weights of a transposed convolution: of all pairs of channels, of each channel, or none."""
+
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Gaussian with deviation sqrt(2/N), N incoming nodes (He et al. 2015; U-Net §3)."""
 
@@ -95,13 +98,13 @@ class ConvNormRelu(nn.Module):
 
     Attributes:
       channels: width of the result.
-      padded: keep the size; otherwise "valid", two pixels smaller (U-Net §2).
+      padding: rows and columns of zeros around the map; 1 keeps its size, 0 is "valid" (U-Net §2).
       bias: also where a norm follows, which makes it idle; without a norm there always is one.
     """
 
     channels: int
     norm: NormKind = "none"
-    padded: bool = True
+    padding: int = 1
     bias: bool = False
     dtype: Dtype | None = None
 
@@ -110,7 +113,7 @@ class ConvNormRelu(nn.Module):
         x = Conv(
             self.channels,
             (3, 3),
-            padding=1 if self.padded else 0,
+            padding=self.padding,
             use_bias=self.bias or self.norm == "none",
             kernel_init=he_normal,
             dtype=self.dtype,
@@ -128,11 +131,13 @@ def bilinear_kernel(size: int) -> Float[Array, "size size"]:
 
 
 def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-    """Each channel upsampled by itself, bilinearly: `bilinear_kernel` on the channel diagonal."""
+    """Each channel upsampled by itself, bilinearly: `bilinear_kernel` on the channel diagonal.
+
+    A kernel of one input channel is grouped: one for every channel of the result.
+    """
     size, _, channels, out = shape
-    return (
-        bilinear_kernel(size).astype(dtype)[:, :, None, None] * jnp.eye(channels, out)[None, None]
-    )
+    diagonal = jnp.eye(channels, out) if channels > 1 else jnp.ones((1, out))
+    return bilinear_kernel(size).astype(dtype)[:, :, None, None] * diagonal[None, None]
 
 
 def one_draw(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
@@ -149,18 +154,24 @@ def conv_transpose(
 ) -> Map:
     """Transposed convolution as one dot and depth-to-space; `nn.ConvTranspose`'s numbers.
 
-    The kernel is a multiple m of the stride, so every output block of s x s pixels is one dot of
-    its m x m nearest inputs: a 1x1 layer for U-Net's 2x2 up-convolution, a 2x2 one for FCN's.
+    Every output block of s x s pixels is one dot of its m x m nearest inputs, m = ceil(k / s): a
+    1x1 layer for U-Net's 2x2 up-convolution, a 2x2 one for FCN's.
 
     Returns:
-      (b, s h, s w, o) for "SAME", (b, s (h - 1) + k, s (w - 1) + k, o) for "VALID".
+      (b, s h, s w, o) for "SAME", which wants k - s even, and (b, s (h - 1) + k, s (w - 1) + k, o)
+      for "VALID".
     """
     size, _, channels, out = kernel.shape
-    if size % stride:
-        raise InputError(f"kernel must be a multiple of the stride; got {size} and {stride}")
+    if padding == "SAME" and (size < stride or (size - stride) % 2):
+        raise InputError(
+            f"padding SAME wants a kernel of the stride or an even number more; got {size} and "
+            f"{stride}"
+        )
     b, h, w, _ = x.shape
-    near = size // stride
+    near = -(-size // stride)
+    spare = near * stride - size
     # The kernel acts on the dilated input: within an output block it runs backwards.
+    kernel = jnp.pad(kernel, ((spare, 0), (spare, 0), (0, 0), (0, 0)))
     kernel = kernel.reshape(near, stride, near, stride, channels, out)[:, ::-1, :, ::-1]
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(near * near * channels, -1)
     border = (near - 1, near - 1)
@@ -170,7 +181,7 @@ def conv_transpose(
     x = (x @ kernel).reshape(b, h, w, stride, stride, out)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * stride, w * stride, out)
     crop = (size - stride) // 2 if padding == "SAME" else 0
-    return x[:, crop : x.shape[1] - crop, crop : x.shape[2] - crop]
+    return x[:, crop : x.shape[1] - crop - spare, crop : x.shape[2] - crop - spare]
 
 
 class ConvTranspose(nn.Module):
@@ -181,6 +192,8 @@ class ConvTranspose(nn.Module):
         has (U-Net §3, read literally); "nearest", one such draw for all places of the kernel: if
         it is as large as the stride, a cell becomes a block of equal cells, and no checkerboard
         has to be unlearned (Aitken et al. 2017); or "bilinear".
+      weights: "learned"; "grouped", one learned kernel (k, k, 1, c) for each channel; or "fixed",
+        the bilinear kernel itself, no parameter.
     """
 
     channels: int
@@ -188,17 +201,30 @@ class ConvTranspose(nn.Module):
     stride: int
     bias: bool = True
     start: Literal["gaussian", "nearest", "bilinear"] = "gaussian"
+    weights: Upsampling = "learned"
+    padding: Literal["SAME", "VALID"] = "SAME"
     dtype: Dtype | None = None
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
-        # A pixel of the result has (kernel / stride)² inputs a channel, not kernel².
-        inputs = x.shape[-1] * (self.kernel // self.stride) ** 2
-        gaussian = nn.initializers.normal(math.sqrt(2 / inputs))
-        init = {"gaussian": gaussian, "nearest": one_draw(gaussian), "bilinear": bilinear_init}
         shape = (self.kernel, self.kernel, x.shape[-1], self.channels)
-        kernel = self.param("kernel", init[self.start], shape)
+        if self.weights != "learned" and x.shape[-1] != self.channels:
+            raise InputError(
+                f"a {self.weights} transposed convolution wants {self.channels} channels, as many "
+                f'as it gives; got {x.shape[-1]}: project them first, or weights="learned"'
+            )
+        # A pixel of the result has (kernel / stride)² inputs a channel, not kernel².
+        near = 1 if self.weights == "grouped" else x.shape[-1]
+        gaussian = nn.initializers.normal(math.sqrt(2 / near) * self.stride / self.kernel)
+        init = {"gaussian": gaussian, "nearest": one_draw(gaussian), "bilinear": bilinear_init}
+        if self.weights == "learned":
+            kernel = self.param("kernel", init[self.start], shape)
+        elif self.weights == "grouped":
+            kernel = self.param("kernel", init[self.start], (*shape[:2], 1, self.channels))
+            kernel = kernel * jnp.eye(self.channels)[None, None]
+        else:
+            kernel = bilinear_init(jax.random.key(0), shape)
         bias = self.param("bias", nn.initializers.zeros, shape[-1:]) if self.bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = conv_transpose(x, kernel, self.stride)
+        x = conv_transpose(x, kernel, self.stride, self.padding)
         return x if bias is None else x + bias[None, None, None]

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from encdec.arrays import Map
@@ -56,6 +57,16 @@ def _stretch_backward(factor: int, axis: int, _: None, grad: Map) -> tuple[Map]:
 
 
 _stretch.defvjp(_stretch_forward, _stretch_backward)
+
+
+def aligned(x: Map, factor: int) -> Map:
+    """Bilinear upsampling that puts corner on corner, PyTorch's `align_corners=True`."""
+    for axis in (1, 2):
+        size = x.shape[axis]
+        places = np.linspace(0, size - 1, size * factor, dtype=np.float32)
+        shares = np.maximum(1 - abs(places[:, None] - np.arange(size, dtype=np.float32)[None]), 0)
+        x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(shares, x.dtype), (axis, 1)), -1, axis)
+    return x
 
 
 def centre_crop(x: Map, height: int, width: int) -> Map:
