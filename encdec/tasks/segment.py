@@ -31,6 +31,9 @@ class Segment:
       class_weights: weight of a pixel by its true class (background, object in binary mode); none
         if empty. Not for multilabel, where a pixel has no one class.
       label_smoothing: share in [0, 1) of the truth spread over all classes, in cross_entropy.
+      reduction: "mean" over the pixels' weights; or "sum" over an image's pixels, averaged over
+        images: FCN's loss, for rates of about 1e-10.
+      auxiliary: coefficient of the loss of every other output that a model has in training.
       tolerance: pixels within which a boundary counts as found.
     """
 
@@ -39,6 +42,8 @@ class Segment:
     losses: tuple[tuple[LossName, float], ...] = (("cross_entropy", 1.0),)
     class_weights: tuple[float, ...] = ()
     label_smoothing: float = 0.0
+    reduction: Literal["mean", "sum"] = "mean"
+    auxiliary: float = 0.5
     tolerance: int = 2
 
     def __post_init__(self) -> None:
@@ -67,14 +72,22 @@ class Segment:
             raise InputError(f"tolerance wants 0 or more pixels, got {self.tolerance}")
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, SumCount]:
-        """(sum, count) by name, the sum times its coefficient; batch["weight"] weighs pixels."""
-        logits, labels, weights = align(outputs["logits"], batch)
-        weights = self._weigh(labels, weights)
+        """(sum, count) by name, the sum times its coefficient; batch["weight"] weighs pixels.
+
+        Names of the other outputs' losses begin with that output's: "aux/cross_entropy".
+        """
         shares = {}
-        for name, coefficient in self.losses:
-            extra = {"label_smoothing": self.label_smoothing} if name == "cross_entropy" else {}
-            total, count = LOSSES[name](logits, labels, weights=weights, **extra)
-            shares[name] = (coefficient * total, count)
+        for output in sorted(outputs):
+            main = output == "logits"
+            logits, labels, weights = align(outputs[output], batch)
+            weights = self._weigh(labels, weights)
+            for name, coefficient in self.losses:
+                extra = {"label_smoothing": self.label_smoothing} if name == "cross_entropy" else {}
+                total, count = LOSSES[name](logits, labels, weights=weights, **extra)
+                if self.reduction == "sum":
+                    count = jnp.float32(len(labels))
+                coefficient *= 1 if main else self.auxiliary
+                shares[name if main else f"{output}/{name}"] = (coefficient * total, count)
         return shares
 
     def _weigh(self, labels: Array, weights: Weights) -> Weights:

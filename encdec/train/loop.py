@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from encdec import page, parallel
 from encdec.checkpoint import Checkpoints
 from encdec.data.pipeline import opened, train_batches
 from encdec.errors import InputError
 from encdec.evaluate import evaluate, evaluator, samples
-from encdec.experiment import Experiment
+from encdec.experiment import Experiment, load
 from encdec.report import Report, history
 from encdec.train.folder import facts, open_folder
 from encdec.train.state import State, count
@@ -36,6 +38,8 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     check_classes(experiment)
     for split in dict.fromkeys(("train", experiment.data.split)):
         opened(experiment.data, split)  # a missing one shows now, not after training
+    if experiment.start is not None:
+        load(experiment.start)
     shapes = shapes_of_state(experiment)  # traces the net: one that cannot be takes no folder
     if jax.process_index() == 0:
         open_folder(experiment, folder)
@@ -46,6 +50,8 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     with closing(report), closing(checkpoints):  # interrupted, too, what is being saved is finished
         state = checkpoints.restore(shapes) or first_state(experiment)
         start = int(state.step)
+        if experiment.start is not None and not start:
+            state = started(state, experiment.start)
         report.resume(start)
         print(
             f"{folder}: {count(state.params):,} parameters, {jax.device_count()} device(s)", end=""
@@ -137,6 +143,31 @@ def _created(experiment: Experiment) -> State:
 def shapes_of_state(experiment: Experiment) -> State:
     """The state's shapes, types and places, to restore into: nothing is computed."""
     return parallel.replicated(jax.eval_shape(partial(_created, experiment)))
+
+
+def started(state: State, folder: Path) -> State:
+    """The state with the variables that the newest checkpoint of another run has too.
+
+    Raises:
+      InputError: it has none of them, or one of another shape.
+    """
+    given = variables_of(load(folder), folder)
+    old, new = flatten_dict(given, sep="/"), flatten_dict(state.variables(), sep="/")
+    shared = [path for path in new if path in old]
+    if wrong := [path for path in shared if old[path].shape != new[path].shape]:
+        raise InputError(
+            f"{folder} has {wrong[0]} of shape {old[wrong[0]].shape}; wanted "
+            f"{new[wrong[0]].shape}: name a run of the same encoder and classes with --start"
+        )
+    if not shared:
+        raise InputError(f"{folder} has nothing that this model has; name another with --start")
+    fresh = [path.removeprefix("params/") for path in new if path not in old]
+    left = f"; new: {', '.join(fresh[:6])}{' …' * (len(fresh) > 6)}" if fresh else ""
+    print(f"{len(shared)} of {len(new)} arrays from {folder}{left}", flush=True)
+    taken = unflatten_dict(new | {path: old[path] for path in shared}, sep="/")
+    params = taken.pop("params")
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+    return parallel.replicate(state.replace(params=params, stats=taken, ema=ema))
 
 
 def variables_of(experiment: Experiment, folder: Path) -> Any:

@@ -57,6 +57,25 @@ def test_class_weights_and_the_weight_map_multiply():
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+def test_the_sum_over_pixels_is_averaged_over_images_alone():
+    data, out = batch(), logits()
+    total, count = loss(Segment(3, reduction="sum"), out, data)["cross_entropy"]
+    want, pixels = LOSSES["cross_entropy"](out["logits"], data["label"])
+    np.testing.assert_allclose((total, count), (want, 2), rtol=1e-6)
+    assert pixels == (data["label"] != 255).sum()
+
+
+def test_other_outputs_are_trained_with_the_auxiliary_coefficient():
+    data, out, aux = batch(), logits(), logits(4, 2)["logits"]
+    got = loss(Segment(3, losses=(("dice", 2.0),), auxiliary=0.4), out | {"aux_s2": aux}, data)
+    assert set(got) == {"dice", "aux_s2/dice"}
+    total, count = LOSSES["dice"](aux, data["label"][:, 2:6, 2:4])
+    np.testing.assert_allclose(got["aux_s2/dice"], (0.8 * total, count), rtol=1e-6)
+    np.testing.assert_allclose(
+        got["dice"], loss(Segment(3, losses=(("dice", 2.0),)), out, data)["dice"]
+    )
+
+
 def test_smaller_logits_meet_the_centre_of_the_label():
     data, out = batch(9, 8), logits(4, 4)
     cut = {"image": data["image"], "label": data["label"][:, 2:6, 2:6]}

@@ -187,3 +187,44 @@ def test_evaluation_starts_from_the_average_where_there_is_one(tiny):
     state = loop.first_state(tiny(optimizer=Optimizer(ema=0.9)))
     assert state.variables()["params"] is state.ema
     assert parallel.replicated(state).step.shape == ()
+
+
+def test_a_run_can_start_from_another_ones_checkpoint(tiny, tmp_path, capsys):
+    """FCN-16s from FCN-32s: the score layer of the skip is new, and zero."""
+
+    def stage(strides, **more):
+        model = encdec.EncoderDecoder(
+            encdec.Plain((4, 8, 8), norm="batch"),
+            encdec.FCN(strides=strides, channels=8),
+            encdec.Pixel(8, scores=True),
+        )
+        return tiny(model=model, steps=2, **more)
+
+    first, second = stage((4,)), stage((2, 4), start=tmp_path / "first")
+    run(first, tmp_path / "first")
+    taken = loop.started(loop.first_state(second), tmp_path / "first").variables()
+    assert "new: decoder/lateral_s2/conv/bias, decoder/lateral_s2" in capsys.readouterr().out
+    given = variables_of(first, tmp_path / "first")
+    assert bits(given["batch_stats"]) == bits(taken["batch_stats"])
+    assert bits(given["params"]["encoder"]) == bits(taken["params"]["encoder"])
+    decoders = [v["params"]["decoder"] for v in (given, taken)]
+    assert bits(decoders[0]["lateral_s4"]) == bits(decoders[1]["lateral_s4"])
+    assert not np.any(decoders[1]["lateral_s2"]["conv"]["kernel"])
+    run(second, tmp_path / "second")
+    assert int(state_of(second, tmp_path / "second").step) == 2
+    assert "arrays from" in capsys.readouterr().out
+    run(second, tmp_path / "second")
+    assert "arrays from" not in capsys.readouterr().out  # only at the beginning
+
+
+def test_a_start_must_fit(tiny, finished, tmp_path):
+    other = encdec.EncoderDecoder(
+        encdec.Plain((5, 8), norm="batch"),
+        encdec.UNet(strides=(1, 2), channels=(4,)),
+        encdec.Pixel(8),
+    )
+    with pytest.raises(InputError, match=r"of shape .* wanted .*--start"):
+        run(tiny(model=other, start=finished), tmp_path / "run")
+    with pytest.raises(InputError, match="wanted a run folder"):
+        run(tiny(start=tmp_path / "none"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -37,6 +37,16 @@ def test_rates_rise_to_the_peak_and_fall_to_the_end(schedule, middle, end):
     assert falling == sorted(falling, reverse=True)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_biases_move_twice_as_far_and_do_not_decay(params, name):
+    optimizer = Optimizer(name, rate=0.1, schedule="constant", warmup=0.0, decay=0.5, bias_rate=2.0)
+    still, moved = updates(optimizer, params, 0.0)["head"], updates(optimizer, params, 1.0)
+    assert (still["bias"] == 0).all() and (still["kernel"] < 0).all()
+    kernel = moved["head"]["kernel"] - still["kernel"]
+    np.testing.assert_allclose(moved["head"]["bias"], 2 * kernel[0, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(moved["encoder"]["scale"], kernel[0, 0, 0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "poly", "constant"])
 def test_without_warmup_the_first_rate_is_the_peak(schedule):
     assert float(
