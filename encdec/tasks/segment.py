@@ -4,16 +4,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32, Integer
+import numpy as np
+from jaxtyping import Array, Float, Int32, Integer, Shaped
 
-from encdec import metrics
+from encdec import membranes, metrics, objects, roc
 from encdec.arrays import Batch, Logits
+from encdec.data.fit import Example
 from encdec.errors import InputError
 from encdec.layers import bilinear
 from encdec.losses import LOSSES, SumCount, Weights
 
 LossName = Literal["cross_entropy", "sigmoid", "focal", "tversky", "dice", "jaccard", "lovasz"]
+Also = Literal["membranes", "objects", "roc"]
 Outputs = dict[str, Float[Array, "b ..."]]
+Sums = dict[str, Shaped[Array | np.ndarray, "..."]]
+
+ALSO = {"membranes": membranes, "objects": objects, "roc": roc}
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Segment:
         images: FCN's loss, for rates of about 1e-10.
       auxiliary: coefficient of the loss of every other output that a model has in training.
       tolerance: pixels within which a boundary counts as found.
+      also: what else to score, on the host, image by image; for two classes, of which 1 is the
+        cell, the object or the vessel.
     """
 
     classes: int
@@ -45,6 +53,7 @@ class Segment:
     reduction: Literal["mean", "sum"] = "mean"
     auxiliary: float = 0.5
     tolerance: int = 2
+    also: tuple[Also, ...] = ()
 
     def __post_init__(self) -> None:
         least = {"multiclass": 2, "binary": 1, "multilabel": 1}[self.mode]
@@ -70,6 +79,13 @@ class Segment:
             raise InputError(f"label_smoothing wants 0 <= s < 1, got {self.label_smoothing}")
         if self.tolerance < 0:
             raise InputError(f"tolerance wants 0 or more pixels, got {self.tolerance}")
+        if len(set(self.also)) < len(self.also) or set(self.also) - set(ALSO):
+            raise InputError(f"also wants some of {', '.join(ALSO)}, each once, got {self.also}")
+        if self.also and sides != 2:
+            raise InputError(
+                f"also wants two classes, got a {self.mode} task of {self.classes}: "
+                "set classes=2, or mode='binary' and classes=1"
+            )
 
     def loss(self, outputs: Outputs, batch: Batch) -> dict[str, SumCount]:
         """(sum, count) by name, the sum times its coefficient; batch["weight"] weighs pixels.
@@ -118,9 +134,41 @@ class Segment:
         on = (logits > 0).astype(jnp.int32)
         return on[..., 0] if self.mode == "binary" else on
 
-    def scores(self, sums: metrics.Sums) -> dict[str, float]:
-        """Scores in [0, 1] of added-up sums, on the host (`metrics.scores`)."""
-        return metrics.scores(sums)
+    def measure_image(
+        self, probs: Float[np.ndarray, "h w k"], example: Example
+    ) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """Sums of `also`, to add over images and hosts; float64 and int64, so not on a device.
+
+        Args:
+          probs: softmax of the classes, or the sigmoid (k = 1) if binary, at the label's size.
+          example: "label"; "instances" too for objects.
+
+        Returns:
+          the sums of each module in `also`, its name before theirs: "membranes/rand".
+
+        Raises:
+          InputError: probs of another size, or objects without instances.
+        """
+        label = example["label"]
+        if probs.shape[:2] != label.shape:
+            raise InputError(
+                f"probs want the label's size {label.shape}, got {probs.shape[:2]}: "
+                "predict the whole image first"
+            )
+        sums = {kind: ALSO[kind].measure(probs[..., -1], example) for kind in self.also}
+        return {f"{kind}/{name}": x for kind, own in sums.items() for name, x in own.items()}
+
+    def scores(self, sums: Sums) -> dict[str, float]:
+        """Scores in [0, 1] of added-up sums, on the host: `metrics.scores`, then those of `also`.
+
+        What `measure_image` has not been summed for is left out.
+        """
+        result = metrics.scores({name: x for name, x in sums.items() if "/" not in name})
+        for kind in self.also:
+            start = f"{kind}/"
+            own = {n.removeprefix(start): x for n, x in sums.items() if n.startswith(start)}
+            result |= ALSO[kind].scores(own) if own else {}
+        return result
 
 
 def align(

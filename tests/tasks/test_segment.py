@@ -129,6 +129,51 @@ def test_rows_that_fill_up_a_batch_change_nothing():
     )
 
 
+def scene(h=20, w=24):
+    """Example of two cells with a membrane between, and probabilities of them, a little off."""
+    instances = np.zeros((h, w), np.int32)
+    instances[2:18, 2:11], instances[2:18, 13:22] = 1, 2
+    label = (instances > 0).astype(np.uint8)
+    label[:2] = 255
+    example = {"image": np.zeros((h, w, 3), np.uint8), "label": label, "instances": instances}
+    inside = np.where(instances > 0, 0.9, 0.2) + RNG.uniform(-0.1, 0.1, (h, w))
+    return example, inside.astype(np.float32)
+
+
+ALSO = {"membranes": "v_rand", "objects": "object_f1", "roc": "auc"}
+
+
+@pytest.mark.parametrize("also", [*[(kind,) for kind in ALSO], tuple(ALSO)], ids="+".join)
+def test_what_is_also_scored_comes_from_sums_of_single_images(also):
+    task, (example, inside) = Segment(2, also=also), scene()
+    sums = task.measure_image(np.stack([1 - inside, inside], -1), example)
+    assert {name.partition("/")[0] for name in sums} == set(also)
+    confusion = {"confusion": np.array([[3, 1], [2, 4]])}
+    plain = task.scores(confusion)
+    assert not plain.keys() & ALSO.values()  # nothing summed, nothing said
+    scores = task.scores(confusion | jax.tree.map(np.add, sums, sums))
+    assert {name: scores[name] for name in plain} == plain
+    assert {ALSO[kind] for kind in also} == scores.keys() & ALSO.values()
+    assert [scores[ALSO[kind]] for kind in also] == pytest.approx([1.0] * len(also))
+    assert all(type(value) is float for value in scores.values())
+
+
+def test_one_probability_is_that_of_the_object():
+    example, inside = scene()
+    two = Segment(2, also=tuple(ALSO)).measure_image(np.stack([1 - inside, inside], -1), example)
+    task = Segment(1, mode="binary", also=tuple(ALSO))
+    jax.tree.map(np.testing.assert_array_equal, task.measure_image(inside[..., None], example), two)
+
+
+def test_sums_of_an_image_want_its_whole_size_and_objects_want_instances():
+    (example, inside), task = scene(), Segment(1, mode="binary", also=("objects",))
+    with pytest.raises(InputError, match=r"label's size \(20, 24\), got \(18, 24\)"):
+        task.measure_image(inside[1:-1, :, None], example)
+    del example["instances"]
+    with pytest.raises(InputError, match="has none"):
+        task.measure_image(inside[..., None], example)
+
+
 @pytest.mark.parametrize(
     "wrong, says",
     [
@@ -142,6 +187,9 @@ def test_rows_that_fill_up_a_batch_change_nothing():
         ({"classes": 3, "mode": "multilabel", "class_weights": (1.0,) * 3}, "no numbers"),
         ({"classes": 3, "label_smoothing": 1.0}, "label_smoothing"),
         ({"classes": 3, "tolerance": -1}, "tolerance"),
+        ({"classes": 3, "also": ("roc",)}, "two classes, got a multiclass task of 3"),
+        ({"classes": 2, "mode": "multilabel", "also": ("roc",)}, "two classes, got a multilabel"),
+        ({"classes": 2, "also": ("roc", "roc")}, "each once"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(wrong, says):
@@ -150,10 +198,17 @@ def test_wrong_settings_are_one_clear_line(wrong, says):
     assert "\n" not in str(error.value)
 
 
+def test_an_unknown_score_is_refused_without_a_type_checker_too():
+    task = Segment(2)
+    object.__setattr__(task, "also", ("auc",))  # as a run's JSON could have it
+    with pytest.raises(InputError, match="membranes, objects, roc, each once, got"):
+        task.__post_init__()
+
+
 def test_every_field_is_a_flag_and_the_task_hashes():
-    flags = "--classes 3 --losses cross_entropy 1 dice 0.5 --class-weights 1 2 3".split()
+    flags = "--classes 2 --losses cross_entropy 1 dice 0.5 --class-weights 1 2 --also roc objects"
+    flags = flags.split()
     task = tyro.cli(Segment, args=flags)
-    assert task == Segment(
-        3, losses=(("cross_entropy", 1.0), ("dice", 0.5)), class_weights=(1.0, 2.0, 3.0)
-    )
+    losses = (("cross_entropy", 1.0), ("dice", 0.5))
+    assert task == Segment(2, losses=losses, class_weights=(1.0, 2.0), also=("roc", "objects"))
     assert hash(task) == hash(tyro.cli(Segment, args=flags))
