@@ -4,20 +4,24 @@ Masks hold class ids. A palette PNG is read as its indices, never as its colours
 orientation tag is ignored for images and masks alike, so that both stay in the file's own grid.
 """
 
+import contextlib
 import dataclasses
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Shaped, UInt8
 from PIL import Image
+from scipy.io import loadmat
 
 from encdec.arrays import IGNORE
 from encdec.errors import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
+SPLITS = ("train", "val", "all")
+"""Of a set whose files are not divided."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +87,11 @@ def camvid(root: Path, split: str) -> Pairs:
     return _listed([Pair(images / Path(a).name, masks / Path(b).name) for a, b in lines], ignore=11)
 
 
-def voc(root: Path, split: str) -> Pairs:
-    """Pascal VOC: ids in SegmentationClass/, and in SegmentationObject/ where that has the file."""
+def voc(root: Path, split: str, without: frozenset[str] = frozenset()) -> Pairs:
+    """Pascal VOC: ids in SegmentationClass/, and in SegmentationObject/ where that has the file.
+
+    Images whose names are in `without` are left out of the split.
+    """
     names = root / "ImageSets" / "Segmentation" / f"{split}.txt"
     if not names.is_file():
         there = sorted(p.stem for p in names.parent.glob("*.txt"))
@@ -95,6 +102,8 @@ def voc(root: Path, split: str) -> Pairs:
         )
     pairs = []
     for name in names.read_text().split():
+        if name in without:
+            continue
         instances = root / "SegmentationObject" / f"{name}.png"
         pairs.append(
             Pair(
@@ -104,6 +113,30 @@ def voc(root: Path, split: str) -> Pairs:
             )
         )
     return _listed(pairs)
+
+
+def sbd(root: Path) -> Pairs:
+    """The 8,498 images that SBD trains on, and FCN with it: `train.txt`, `img/`, `cls/*.mat`.
+
+    `root` is the folder `dataset` of the release (Hariharan et al. 2011).
+    """
+    names = sorted(_sbd_names(root))
+    return _listed([Pair(root / "img" / f"{n}.jpg", root / "cls" / f"{n}.mat") for n in names])
+
+
+def seg11valid(root: Path, sbd_root: Path) -> Pairs:
+    """What FCN is validated on: "val" of VOC without the images of `sbd`; 736 of VOC 2011."""
+    return voc(root, "val", without=_sbd_names(sbd_root))
+
+
+def _sbd_names(root: Path) -> frozenset[str]:
+    names = root / "train.txt"
+    if not names.is_file():
+        raise InputError(
+            f"SBD wants img/, cls/ and train.txt in its folder (dataset/ of the release); "
+            f"{came(root)}; name the folder with --data.sbd DIR"
+        )
+    return frozenset(names.read_text().split())
 
 
 def pairs(root: Path, split: str, *, val: float, binary: bool) -> Pairs:
@@ -116,19 +149,23 @@ def pairs(root: Path, split: str, *, val: float, binary: bool) -> Pairs:
     if (root / split / "images").is_dir() and (root / split / "masks").is_dir():
         return match(root / split / "images", root / split / "masks", binary=binary)
     flat = (root / "images").is_dir() and (root / "masks").is_dir()
-    if not flat or split not in ("train", "val", "all"):
-        also = ", whose splits are train, val and all" if flat else ""
+    if not flat or split not in SPLITS:
+        also = f", whose splits are {', '.join(SPLITS)}" if flat else ""
         raise InputError(
             f"A folder wants {split}/images/ and {split}/masks/, or images/ and masks/{also}; "
             f"{came(root)}; {REMEDY}"
         )
     found = match(root / "images", root / "masks", binary=binary)
+    return dataclasses.replace(found, pairs=divided(found.pairs, split, val))
+
+
+def divided(pairs: tuple[Pair, ...], split: str, val: float) -> tuple[Pair, ...]:
+    """Those of one of `SPLITS`: a share `val`, drawn by a hash of the image's name, is "val"."""
     if split == "all":
-        return found
-    by_hash = sorted(found.pairs, key=lambda pair: zlib.crc32(pair.image.stem.encode()))
+        return pairs
+    by_hash = sorted(pairs, key=lambda pair: zlib.crc32(pair.image.stem.encode()))
     held_out = set(by_hash[: max(1, round(val * len(by_hash)))])
-    chosen = tuple(p for p in found.pairs if (p in held_out) == (split == "val"))
-    return dataclasses.replace(found, pairs=chosen)
+    return tuple(pair for pair in pairs if (pair in held_out) == (split == "val"))
 
 
 REMEDY = "name the folder with --data.root DIR (or, for a known set, $ENCDEC_DATA)"
@@ -183,13 +220,13 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def read_ids(path: Path) -> Int32[np.ndarray, "h w"]:
-    """Decodes a mask of ids: grey of 1, 8 or 16 bits, or a palette's indices."""
-    return decode_ids(path, str(path))
+    """Decodes a mask of ids: grey of 1, 8 or 16 bits, a palette's indices, or a .mat of SBD."""
+    return _read_mat(path) if path.suffix == ".mat" else decode_ids(path, str(path))
 
 
-def decode_image(file: Path | BytesIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
-    """The same for an open file; `name` is what messages call it."""
-    image = _load(file, name)
+def decode_image(file: Path | BytesIO, name: str, page: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """The same for an open file, or a page of it from 0; `name` is what messages call it."""
+    image = _load(file, name, page)
     if image.mode in ("I;16", "I;16B", "I", "F"):
         raise InputError(
             f"{name}: an image of 8 bits a channel is wanted, mode {image.mode} came; "
@@ -198,9 +235,9 @@ def decode_image(file: Path | BytesIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
     return np.array(image.convert("RGB"))
 
 
-def decode_ids(file: Path | BytesIO, name: str) -> Int32[np.ndarray, "h w"]:
-    """The same for an open file; `name` is what messages call it."""
-    mask = _load(file, name)
+def decode_ids(file: Path | BytesIO, name: str, page: int = 0) -> Int32[np.ndarray, "h w"]:
+    """The same for an open file, or a page of it from 0; `name` is what messages call it."""
+    mask = _load(file, name, page)
     if mask.mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
         raise InputError(
             f"{name}: a mask of one channel with class ids (grey or palette) is wanted, mode "
@@ -209,15 +246,40 @@ def decode_ids(file: Path | BytesIO, name: str) -> Int32[np.ndarray, "h w"]:
     return np.array(mask).astype(np.int32)
 
 
-def _load(file: Path | BytesIO, name: str) -> Image.Image:
+def count_pages(path: Path) -> int:
+    """Pages of a TIFF stack; 1 of any other image."""
+    with _opened(path, str(path)) as image:
+        return getattr(image, "n_frames", 1)
+
+
+def _load(file: Path | BytesIO, name: str, page: int) -> Image.Image:
+    with _opened(file, name) as image:
+        image.seek(page)
+        image.load()
+        return image
+
+
+@contextlib.contextmanager
+def _opened(file: Path | BytesIO, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(file) as image:
-            image.load()
-            return image
+            yield image
     except FileNotFoundError as error:
         raise InputError(f"{name}: wanted an image; there is no such file") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # Pillow raises what its many formats raise, KeyError for one
         raise InputError(f"{name}: cannot be read as an image ({error}); replace it") from error
+
+
+def _read_mat(path: Path) -> Int32[np.ndarray, "h w"]:
+    try:
+        return loadmat(path, variable_names="GTcls")["GTcls"]["Segmentation"][0, 0].astype(np.int32)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: wanted a mask; there is no such file") from error
+    except Exception as error:  # scipy raises what it stumbles over, zlib.error for one
+        raise InputError(
+            f"{path}: a MATLAB file with GTcls.Segmentation is wanted; it cannot be read as one "
+            f"({type(error).__name__}: {error}); replace it"
+        ) from error
 
 
 def as_label(ids: Int32[np.ndarray, "h w"], ignore: int, name: str) -> UInt8[np.ndarray, "h w"]:

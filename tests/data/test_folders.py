@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from encdec.data import folders
 from encdec.errors import InputError
@@ -36,6 +37,19 @@ def test_any_8_bit_image_becomes_rgb(tmp_path, mode):
     Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(tmp_path / "image.png")
     image = folders.read_image(tmp_path / "image.png")
     assert image.shape == (4, 5, 3) and (image == 255).all()
+
+
+def test_a_page_of_a_stack_is_read(tmp_path):
+    pages = [Image.new("L", (5, 4), value) for value in (3, 1, 2)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    path = tmp_path / "stack.tif"
+    assert folders.count_pages(path) == 3
+    assert [folders.decode_ids(path, "", page).max() for page in range(3)] == [3, 1, 2]
+    assert [folders.decode_image(path, "", page).max() for page in (2, 0)] == [2, 3]
+    with pytest.raises(InputError, match="page 3: cannot be read as an image"):
+        folders.decode_ids(path, "page 3", 3)
+    pages[0].save(tmp_path / "one.jpg")
+    assert folders.count_pages(tmp_path / "one.jpg") == 1
 
 
 def test_orientation_tag_is_ignored(tmp_path):
@@ -93,6 +107,59 @@ def test_listed_files_that_are_missing_are_unpaired(tmp_path, image_at, mask_at,
     source = folders.voc(tmp_path, "val")
     assert len(source) == 0
     assert source.unpaired[0].endswith("a.png: listed, but there is no such file")
+
+
+@pytest.fixture
+def sbd(tmp_path, ids, image_at):
+    """SBD with the training images a and b, and c for validation."""
+    (tmp_path / "cls").mkdir()
+    for name in "abc":
+        image_at(tmp_path / "img" / f"{name}.jpg", ord(name))
+        boundaries = np.empty(20, object)  # as in the release: cells of what is not used
+        boundaries[:] = [np.zeros(ids.shape, np.uint8)] * 20
+        classes = {"Boundaries": boundaries, "Segmentation": ids, "CategoriesPresent": [1.0, 2.0]}
+        savemat(tmp_path / "cls" / f"{name}.mat", {"GTcls": classes}, do_compression=True)
+    (tmp_path / "train.txt").write_text("b\na\n")
+    (tmp_path / "val.txt").write_text("c\n")
+    return tmp_path
+
+
+def test_sbd_trains_on_its_list_with_matlab_masks(sbd, ids):
+    source = folders.sbd(sbd)
+    assert [pair.image.name for pair in source.pairs] == ["a.jpg", "b.jpg"]
+    assert source[1]["image"][0, 0, 0] == ord("b") and source[1]["label"].dtype == np.uint8
+    np.testing.assert_array_equal(source[1]["label"], ids)
+    (sbd / "cls" / "a.mat").unlink()
+    assert folders.sbd(sbd).unpaired == (
+        f"{sbd / 'cls' / 'a.mat'}: listed, but there is no such file",
+    )
+
+
+def test_seg11valid_is_voc_val_without_what_sbd_trains_on(sbd, ids, image_at, mask_at):
+    voc = sbd / "VOC2011"
+    for name in "bcd":
+        image_at(voc / "JPEGImages" / f"{name}.jpg")
+        mask_at(voc / "SegmentationClass" / f"{name}.png", ids)
+    (voc / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (voc / "ImageSets" / "Segmentation" / "val.txt").write_text("d\nb\nc\nlost\n")
+    source = folders.seg11valid(voc, sbd)
+    assert [pair.image.stem for pair in source.pairs] == ["d", "c"]
+    assert len(source.unpaired) == 2 and all("lost" in line for line in source.unpaired)
+    with pytest.raises(InputError, match=f"SBD wants .*train.txt.*{voc} holds .*--data.sbd DIR"):
+        folders.seg11valid(voc, voc)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 160, 0.9, "other"])
+def test_a_damaged_matlab_mask_is_named(sbd, keep):
+    path = sbd / "cls" / "a.mat"
+    data = path.read_bytes()
+    if keep == "other":
+        savemat(path, {"GTinst": {"Segmentation": 1}})
+    else:
+        path.write_bytes(data[: keep if keep != 0.9 else int(0.9 * len(data))])
+    with pytest.raises(InputError, match="a.mat: a MATLAB file with GTcls.Segmentation") as caught:
+        _ = folders.sbd(sbd)[0]
+    assert "\n" not in str(caught.value)
 
 
 def test_split_folders(tmp_path, ids, image_at, mask_at):
