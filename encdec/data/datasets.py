@@ -132,7 +132,7 @@ class CamVid(Dataset):
         return CAMVID
 
     def source(self, split: str) -> Source:
-        return folders.camvid(self.root or _known("CamVid"), split)
+        return folders.camvid(self.root or known("CamVid"), split)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +142,13 @@ class VOCSegmentation(Dataset):
     Attributes:
       root: folder with JPEGImages/, SegmentationClass/ and ImageSets/; by default
         $ENCDEC_DATA/VOC2012.
+      sbd: folder of SBD (Hariharan et al. 2011) with img/, cls/ and train.txt. With it, as in FCN,
+        "train" is SBD's and "val" leaves SBD's training images out; with VOC 2011 as root that is
+        seg11valid, 736 images.
     """
 
     root: Path | None = None
+    sbd: Path | None = None
     canvas: tuple[int, int] = (512, 512)
 
     @property
@@ -152,7 +156,12 @@ class VOCSegmentation(Dataset):
         return VOC
 
     def source(self, split: str) -> Source:
-        return folders.voc(self.root or _known("VOC2012"), split)
+        if self.sbd is not None and split == "train":
+            return folders.sbd(self.sbd)
+        root = self.root or known("VOC2012")
+        if self.sbd is not None and split == "val":
+            return folders.seg11valid(root, self.sbd)
+        return folders.voc(root, split)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +225,7 @@ class TFDS(Dataset):
         return builders.Records(builder, split, {"image": image, "label": mask}, self.offset)
 
 
-def _known(folder: str) -> Path:
+def known(folder: str) -> Path:
     """The folder of a known set under $ENCDEC_DATA."""
     if not (data := os.environ.get("ENCDEC_DATA")):
         raise InputError(f"The folder of {folder} is wanted and none came; {folders.REMEDY}")

@@ -57,6 +57,31 @@ def test_known_sets_are_found_by_the_environment(tmp_path, monkeypatch):
         CamVid().source("val")
 
 
+def test_voc_with_sbd_is_divided_as_for_fcn(tmp_path, image_at, mask_at, ids):
+    for name in "ab":
+        image_at(tmp_path / "VOC" / "JPEGImages" / f"{name}.jpg")
+        mask_at(tmp_path / "VOC" / "SegmentationClass" / f"{name}.png", ids)
+    lists = tmp_path / "VOC" / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (tmp_path / "SBD").mkdir()
+    for path, names in (
+        (lists / "train.txt", ""),
+        (lists / "val.txt", "a b"),
+        (lists / "trainval.txt", "a b"),
+        (tmp_path / "SBD" / "train.txt", "b"),
+    ):
+        path.write_text(names)
+    for path in ("img/b.jpg", "cls/b.mat"):
+        (tmp_path / "SBD" / path).parent.mkdir()
+        (tmp_path / "SBD" / path).touch()
+    dataset = VOCSegmentation(tmp_path / "VOC")
+    assert [len(dataset.source(s)) for s in ("train", "val", "trainval")] == [0, 2, 2]
+    fcn = dataclasses.replace(dataset, sbd=tmp_path / "SBD")
+    assert [len(fcn.source(s)) for s in ("train", "val", "trainval")] == [1, 1, 2]
+    assert fcn.source("train").pairs[0].image == tmp_path / "SBD" / "img" / "b.jpg"
+    assert fcn.source("val").pairs[0].image.stem == "a"
+
+
 def test_classes_of_a_folder_are_the_ids_found(folder):
     root = folder(3)
     assert Folder(root).classes == ("class 0", "class 1", "class 2")
