@@ -18,6 +18,7 @@ import tyro
 from PIL import Image
 
 from encdec import visualize
+from encdec.data.biomedical import DSB2018, ISBI, ChaseDB1
 from encdec.data.check import check
 from encdec.data.datasets import (
     TFDS,
@@ -40,6 +41,9 @@ DATASETS: dict[str, type[Dataset]] = {
     "shapes": Shapes,
     "camvid": CamVid,
     "voc": VOCSegmentation,
+    "isbi_em": ISBI,
+    "dsb2018": DSB2018,
+    "chase_db1": ChaseDB1,
     "folder": Folder,
     "tfds": TFDS,
 }

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import tyro
 
+from encdec.data.biomedical import DSB2018, ISBI, ChaseDB1
 from encdec.data.datasets import TFDS, CamVid, Folder, Shapes, VOCSegmentation
 from encdec.data.pipeline import eval_batches
 from encdec.errors import InputError
 
+KNOWN = [CamVid, VOCSegmentation, ISBI, DSB2018, ChaseDB1]  # found below $ENCDEC_DATA
 
-@pytest.mark.parametrize("kind", [Shapes, CamVid, VOCSegmentation, Folder, TFDS])
+
+@pytest.mark.parametrize("kind", [Shapes, *KNOWN, Folder, TFDS])
 def test_fields_are_flags(kind, tmp_path):
     options = {f.name for f in dataclasses.fields(kind)}
     assert {"split", "shrink"} <= options
@@ -34,15 +37,15 @@ def test_default_cache_folder(tmp_path, monkeypatch):
     assert (tmp_path / "cache" / "shapes").is_dir()
 
 
-@pytest.mark.parametrize("dataset", [CamVid(), VOCSegmentation(), Folder()])
-def test_no_folder_is_one_clear_line(dataset, monkeypatch):
+@pytest.mark.parametrize("kind", [*KNOWN, Folder])
+def test_no_folder_is_one_clear_line(kind, monkeypatch):
     monkeypatch.delenv("ENCDEC_DATA", raising=False)
     with pytest.raises(InputError, match="--data.root DIR") as caught:
-        dataset.source("train")
+        kind().source("train")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [CamVid, VOCSegmentation, Folder])
+@pytest.mark.parametrize("kind", [*KNOWN, Folder])
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_wrong_folder_is_described(tmp_path, kind, exists):
     root = tmp_path if exists else tmp_path / "gone"
@@ -51,10 +54,20 @@ def test_a_wrong_folder_is_described(tmp_path, kind, exists):
         kind(root).source("train")
 
 
-def test_known_sets_are_found_by_the_environment(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "kind, folder",
+    [
+        (CamVid, "CamVid"),
+        (VOCSegmentation, "VOC2012"),
+        (ISBI, "isbi2012_em"),
+        (DSB2018, "dsb2018_fluo"),
+        (ChaseDB1, "CHASEDB1"),
+    ],
+)
+def test_known_sets_are_found_by_the_environment(kind, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ENCDEC_DATA", str(tmp_path))
-    with pytest.raises(InputError, match=f"{tmp_path / 'CamVid'} is no folder"):
-        CamVid().source("val")
+    with pytest.raises(InputError, match=f"{tmp_path / folder} is no folder"):
+        kind().source("val")
 
 
 def test_voc_with_sbd_is_divided_as_for_fcn(tmp_path, image_at, mask_at, ids):
