@@ -1,4 +1,4 @@
-"""What training sees of an image: a random crop, flipped, scaled, rotated, recoloured.
+"""What training sees of an image: a random crop, flipped, scaled, rotated, deformed, recoloured.
 
 One sampling field per example moves the image, its labels, instance ids, pixel weights and boxes,
 so they stay together. An example's draw follows from the key and its position in the global batch
@@ -6,9 +6,12 @@ alone: any number of devices sees the same.
 """
 
 from dataclasses import dataclass
+from math import inf
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray, Shaped
 
 from encdec.arrays import IGNORE, Batch
@@ -27,13 +30,19 @@ class Augment:
 
     Attributes:
       size: rows and columns of the result. The crop lies inside the image's valid part where it
-        fits, and around it where it does not; then the image is continued by its edge pixels and
-        the label by 255.
+        fits, and around it where it does not; what is then outside the image is `border`'s.
       flip: probability of a mirror image, left to right.
       scale: range of magnification, log-uniform; above 1 things grow.
       rotate: largest angle in degrees, either way.
       colour: strength c in [0, 1]: brightness, contrast and saturation times 1 - c to 1 + c,
-        hue turned by up to 90 c degrees.
+        hue turned by up to 90 c degrees. A grey image stays grey: of the four only brightness and
+        contrast change it, the grey-value variation of U-Net §3.1.
+      elastic: standard deviation in pixels of the result, along each axis, of random displacements
+        at 3x3 points that span it, corners included; between them a natural cubic spline. 10 in
+        U-Net §3.1. Not for boxes.
+      border: what lies outside the image. "edge": its edge pixels, label 255, weight 0. "mirror":
+        image, label, instances and weights mirrored, the edge pixel not repeated (U-Net Fig. 2;
+        `numpy.pad` calls it "reflect"). Not for boxes.
     """
 
     size: tuple[int, int]
@@ -41,33 +50,46 @@ class Augment:
     scale: tuple[float, float] = (1.0, 1.0)
     rotate: float = 0.0
     colour: float = 0.0
+    elastic: float = 0.0
+    border: Literal["edge", "mirror"] = "edge"
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
             raise InputError(f"augment size wants rows and columns of 1 or more, got {self.size}")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise InputError(f"augment scale wants 0 < low <= high, got {self.scale}")
-        for name, highest in (("flip", 1), ("colour", 1), ("rotate", 180)):
+        if self.border not in ("edge", "mirror"):
+            raise InputError(f"augment border wants 'edge' or 'mirror', got {self.border!r}")
+        for name, highest in (("flip", 1), ("colour", 1), ("rotate", 180), ("elastic", inf)):
             if not 0 <= getattr(self, name) <= highest:
                 raise InputError(f"augment {name} wants 0 to {highest}, got {getattr(self, name)}")
 
     def __call__(self, key: PRNGKeyArray, batch: Batch) -> Batch:
-        """Float images in [0, 1], int32 labels, all of size `size`; boxes that left are masked."""
+        """Float images in [0, 1], int32 labels, all of size `size`; boxes that left are masked.
+
+        Raises:
+          InputError: image and maps differ in size; or boxes with `elastic` or a mirrored border.
+        """
         for name in {"image", *FILL} & set(batch):
             if batch[name].shape[1:3] != batch["label"].shape[1:3]:
                 raise InputError(
                     f"augment wants {name} and label of one size, got {batch[name].shape[1:3]} and "
                     f"{batch['label'].shape[1:3]}: shrink the image after it"
                 )
+        if "boxes" in batch and (self.elastic or self.border == "mirror"):
+            raise InputError(
+                f"augment with boxes wants elastic 0 and border 'edge', got {self.elastic} and "
+                f"{self.border!r}: a box can be neither bent nor mirrored; leave the boxes out"
+            )
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
         return jax.vmap(self._one)(keys, batch)
 
     def _one(self, key: PRNGKeyArray, example: Example) -> Example:
-        place_key, flip_key, scale_key, angle_key, colour_key = jax.random.split(key, 5)
+        place_key, flip_key, scale_key, angle_key, colour_key, bend_key = jax.random.split(key, 6)
         mirror = jnp.where(jax.random.bernoulli(flip_key, self.flip), -1.0, 1.0)
         place = jax.random.uniform(place_key, (2,))
         valid = example["size"]
-        if self.scale == (1.0, 1.0) and self.rotate == 0:
+        if self.scale == (1.0, 1.0) and self.rotate == self.elastic == 0:
             matrix = jnp.diag(jnp.stack([jnp.ones(()), mirror]))
             room = valid - jnp.asarray(self.size)
             # Room below 0: the crop is the larger one and the image moves within it.
@@ -87,7 +109,7 @@ class Augment:
             half = jnp.asarray(self.size) / 2
             reach = (jnp.abs(matrix) * half[None]).sum(1)  # half the crop's bounding box
             centre = reach + place * (valid - 2 * reach)
-            moved = self._warp(example, centre, matrix)
+            moved = self._warp(example, centre, matrix, bend_key)
         if self.colour:
             moved["image"] = recolour(colour_key, moved["image"], self.colour)
         if "boxes" in example:
@@ -104,21 +126,19 @@ class Augment:
         height, width = example["size"]
         within = [(place >= 0) & (place < n) for place, n in ((rows, height), (columns, width))]
         inside = within[0][:, None] & within[1][None]
-        rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
+        rows, columns = self._brought_in(rows, height), self._brought_in(columns, width)
         at = rows[:, None] * example["image"].shape[1] + columns[None]
         moved = {"image": _take(example["image"], at).astype(jnp.float32) / 255}
-        return moved | _nearest(example, at, inside)
+        return moved | self._nearest(example, at, inside)
 
-    def _warp(self, example: Example, centre: Point, matrix: Float[Array, "2 2"]) -> Example:
+    def _warp(
+        self, example: Example, centre: Point, matrix: Float[Array, "2 2"], key: PRNGKeyArray
+    ) -> Example:
         """The image bilinearly, the maps of ids by nearest neighbour, from one field."""
-        rows, columns = (jnp.arange(n) + 0.5 - n / 2 for n in self.size)
         height, width = example["size"]
-        y, x = (
-            centre[i] - 0.5 + matrix[i, 0] * rows[:, None] + matrix[i, 1] * columns[None]
-            for i in (0, 1)
-        )
+        y, x = self._places(centre, matrix, key)
         inside = (y >= -0.5) & (y < height - 0.5) & (x >= -0.5) & (x < width - 0.5)
-        y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
+        y, x = self._brought_in(y, height), self._brought_in(x, width)
         stride = example["image"].shape[1]
         top, left = y.astype(jnp.int32), x.astype(jnp.int32)
         down, right = (y - top)[..., None], (x - left)[..., None]
@@ -132,7 +152,50 @@ class Augment:
         lower = corner[2] + right * (corner[3] - corner[2])
         at = jnp.round(y).astype(jnp.int32) * stride + jnp.round(x).astype(jnp.int32)
         moved = {"image": (upper + down * (lower - upper)) / 255}
-        return moved | _nearest(example, at, inside)
+        return moved | self._nearest(example, at, inside)
+
+    def _places(
+        self, centre: Point, matrix: Float[Array, "2 2"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, "y x"], Float[Array, "y x"]]:
+        """Row and column in the image of every pixel of the result; whole numbers are centres."""
+
+        def affine(rows: Array, columns: Array) -> tuple[Array, Array]:
+            y, x = (centre[i] - 0.5 + matrix[i, 0] * rows + matrix[i, 1] * columns for i in (0, 1))
+            return y, x
+
+        if not self.elastic:
+            rows, columns = (jnp.arange(n) + 0.5 - n / 2 for n in self.size)
+            return affine(rows[:, None], columns[None])
+        rows, columns = (jnp.linspace(-0.5, 0.5, 3) * (n - 1) for n in self.size)
+        down, right = self.elastic * jax.random.normal(key, (2, 3, 3))
+        nodes = jnp.stack(affine(rows[:, None] + down, columns[None] + right))
+        # The spline of a straight line is straight: it carries the affine map too.
+        along, across = (jnp.asarray(spline(n), jnp.float32) for n in self.size)
+        y, x = jnp.einsum("yi,aij,xj->ayx", along, nodes, across, precision="highest")
+        return y, x
+
+    def _brought_in(
+        self, place: Shaped[Array, "*n"], length: Integer[Array, ""]
+    ) -> Shaped[Array, "*n"]:
+        """Rows or columns, brought to 0 … length - 1 as `border` says."""
+        if self.border == "mirror":
+            period = jnp.maximum(2 * (length - 1), 1)
+            turns = jnp.round(place / period).astype(place.dtype)
+            place = jnp.abs(place - period * turns)  # a triangle wave
+        return jnp.clip(place, 0, length - 1)
+
+    def _nearest(
+        self, example: Example, at: Integer[Array, "y x"], inside: Bool[Array, "y x"]
+    ) -> Example:
+        """The maps of ids and weights at flat places, filled outside; labels as int32."""
+        moved = {}
+        for name, fill in FILL.items():
+            if name in example:
+                moved[name] = values = _take(example[name], at)
+                if self.border == "edge":
+                    mask = inside.reshape(inside.shape + (1,) * (values.ndim - 2))
+                    moved[name] = jnp.where(mask, values, jnp.asarray(fill, values.dtype))
+        return moved | {"label": moved["label"].astype(jnp.int32)}
 
     def _boxes(self, example: Example, centre: Point, matrix: Float[Array, "2 2"]) -> Example:
         """Boxes around their moved corners, clipped; those with under a pixel left are masked."""
@@ -155,15 +218,11 @@ def _take(values: Shaped[Array, "h w *c"], at: Integer[Array, "y x"]) -> Shaped[
     return flat.at[at.astype(jnp.uint32)].get(mode="clip")  # unsigned: none counts from the end
 
 
-def _nearest(example: Example, at: Integer[Array, "y x"], inside: Bool[Array, "y x"]) -> Example:
-    """The maps of ids and weights at flat places, filled outside; labels as int32."""
-    moved = {}
-    for name, fill in FILL.items():
-        if name in example:
-            values = _take(example[name], at)
-            mask = inside.reshape(inside.shape + (1,) * (values.ndim - 2))
-            moved[name] = jnp.where(mask, values, jnp.asarray(fill, values.dtype))
-    return moved | {"label": moved["label"].astype(jnp.int32)}
+def spline(n: int) -> Float[np.ndarray, "n 3"]:
+    """Weights of 3 nodes, at the first, middle and last of n pixels: the natural cubic spline."""
+    v = np.linspace(-1, 1, n)
+    middle = 1 - 1.5 * v**2 + 0.5 * abs(v) ** 3
+    return np.stack([(1 - middle - v) / 2, middle, (1 - middle + v) / 2], -1)
 
 
 def recolour(

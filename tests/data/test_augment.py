@@ -1,11 +1,14 @@
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.interpolate import CubicSpline
 
-from encdec.data.augment import Augment, prepare, recolour
+from encdec.data.augment import Augment, prepare, recolour, spline
 from encdec.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -16,6 +19,9 @@ WARPS = [
     Augment((40, 30), flip=1.0),  # taller than the canvas, narrower
     Augment((20, 24), scale=(0.5, 2.0)),
     Augment((20, 24), rotate=30.0),
+    Augment((20, 24), elastic=2.0),
+    Augment((32, 40), border="mirror"),
+    Augment((40, 60), scale=(0.7, 1.5), rotate=90.0, elastic=2.0, border="mirror"),
     Augment((20, 24), scale=(0.7, 1.5), rotate=180.0),
 ]
 
@@ -51,23 +57,30 @@ def scenes(b=4, h=32, w=40):
     }
 
 
+def fit_for(augment, batch):
+    """The batch on the device, without boxes where they cannot go along."""
+    boxes = {"boxes", "classes", "box_mask"}
+    left_out = boxes if augment.elastic or augment.border == "mirror" else set()
+    return {name: jnp.asarray(value) for name, value in batch.items() if name not in left_out}
+
+
 @pytest.mark.parametrize("augment", WARPS)
 def test_labels_instances_weights_and_boxes_move_with_their_image(augment):
-    batch = jax.tree.map(jnp.asarray, scenes())
+    batch = fit_for(augment, scenes())
     for seed in range(3):
         out = run(augment, jax.random.key(seed), batch)
         assert out["image"].shape == (4, *augment.size, 3) and out["image"].dtype == jnp.float32
         assert out["label"].dtype == jnp.int32 and out["size"].tolist() == [[*augment.size]] * 4
         blue, label = np.asarray(out["image"][..., 2]), np.asarray(out["label"])
         seen = label != 255
-        assert seen.any((1, 2)).all()
+        assert seen.all() if augment.border == "mirror" else seen.any((1, 2)).all()
         # Bilinear blue crosses one half where the nearest label changes, to the pixel.
         clear = seen & (np.abs(blue - 0.5) > 0.5 - 1e-3)
         assert clear.mean() > 0.2
         np.testing.assert_array_equal(blue[clear] > 0.5, label[clear] == 1)
         np.testing.assert_array_equal(out["instances"], np.where(label == 1, 7, 0))
         np.testing.assert_array_equal(out["weight"], np.where(seen, label + 1, 0))
-        for i in range(4):
+        for i in range(4) if "boxes" in batch else ():
             y, x = np.nonzero(label[i] == 1)
             kept, box = bool(out["box_mask"][i, 0]), np.asarray(out["boxes"][i, 0])
             assert not out["box_mask"][i, 1]
@@ -88,7 +101,7 @@ def test_labels_instances_weights_and_boxes_move_with_their_image(augment):
 
 @pytest.mark.parametrize("augment", WARPS)
 def test_the_result_depends_on_the_place_in_the_global_batch_alone(augment):
-    batch = jax.tree.map(jnp.asarray, scenes())
+    batch = fit_for(augment, scenes())
     whole = run(augment, KEY, batch)
     for rows in (jnp.array([0, 1]), jnp.array([3, 2])):
         part = run(augment, KEY, jax.tree.map(lambda v, r=rows: v[r], batch))
@@ -96,8 +109,9 @@ def test_the_result_depends_on_the_place_in_the_global_batch_alone(augment):
             np.testing.assert_allclose(value, whole[name][rows], atol=1e-5, err_msg=name)
 
 
-def test_four_devices_see_what_one_sees():
-    batch, augment = jax.tree.map(jnp.asarray, scenes()), WARPS[-1]
+@pytest.mark.parametrize("augment", WARPS[-2:])
+def test_four_devices_see_what_one_sees(augment):
+    batch = fit_for(augment, scenes())
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("b",))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("b"))
     for name, value in run(augment, KEY, jax.device_put(batch, rows)).items():
@@ -140,6 +154,121 @@ def test_scaling_by_two_is_bilinear_with_half_pixel_centres():
     np.testing.assert_allclose(out["boxes"][0, 0], 2 * batch["boxes"][0, 0], atol=1e-4)
 
 
+SIDE, STEP = 33, 7  # the middle node of the grid is a pixel; 32 steps of grey fit into 8 bits
+
+
+@pytest.fixture(scope="module")
+def bends():
+    """Where an elastic deformation of 3 pixels samples: (512, 33, 33) rows and columns.
+
+    The image is a ramp down in red, to the right in green; it does not move but for the bending.
+    """
+    line = STEP * np.arange(SIDE)
+    ramp = np.stack(np.broadcast_arrays(line[:, None], line[None], 0), -1).astype(np.uint8)
+    batch = {
+        "image": jnp.broadcast_to(ramp, (512, *ramp.shape)),
+        "label": jnp.zeros((512, SIDE, SIDE), jnp.uint8),
+        "size": jnp.full((512, 2), SIDE, jnp.int32),
+        "index": jnp.arange(512),
+    }
+    image = run(Augment((SIDE, SIDE), flip=0.0, elastic=3.0), KEY, batch)["image"]
+    return np.asarray(image[..., 0]) * 255 / STEP, np.asarray(image[..., 1]) * 255 / STEP
+
+
+def test_the_nodes_of_an_elastic_deformation_move_by_its_standard_deviation(bends):
+    for axis, places in enumerate(bends):
+        for node in np.ndindex(3, 3):
+            at = [k * (SIDE - 1) // 2 for k in node]
+            moved = places[:, *at] - at[axis]
+            # Beyond the image its edge hides how far; half of the draws lead inwards.
+            inwards = moved[abs(moved) > 1e-3] if at[axis] in (0, SIDE - 1) else moved
+            assert np.sqrt((inwards**2).mean()) == pytest.approx(3, rel=0.1)
+            assert len(inwards) > 200
+
+
+def test_the_nodes_of_an_elastic_deformation_move_independently(bends):
+    down, right = bends[0][:, 16, [0, 16, 32]], bends[1][:, [0, 16, 32], 16]  # nowhere cut off
+    related = np.corrcoef(np.concatenate([down, right], 1).T)
+    np.testing.assert_allclose(related, np.eye(6), atol=0.2)
+
+
+def test_an_elastic_deformation_is_a_natural_cubic_spline_between_its_nodes(bends):
+    nodes, pixels = np.array([0, 16, 32]), np.arange(SIDE)
+    for along, places in ((2, bends[0][:, 16]), (1, bends[1][:, :, 16])):  # nowhere cut off
+        want = CubicSpline(nodes, places[:, nodes], axis=1, bc_type="natural")(pixels)
+        np.testing.assert_allclose(places, want, atol=2e-2, err_msg=f"axis {along}")
+    for n in (1, 2, 20, SIDE):
+        curve = CubicSpline([0, 0.5, 1], np.eye(3), bc_type="natural")
+        np.testing.assert_allclose(spline(n), curve(np.linspace(0, 1, n)), atol=1e-12)
+
+
+def test_an_elastic_deformation_of_nothing_is_the_identity():
+    batch = fit_for(Augment((32, 40), elastic=1.0), scenes(b=2))
+    batch["size"] = jnp.asarray([[32, 40]] * 2, jnp.int32)
+    out = run(Augment((32, 40), flip=0.0, elastic=1e-6), KEY, batch)
+    for name, want in prepare(batch).items():
+        np.testing.assert_allclose(out[name], want, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [(8, 7), (1, 5), (2, 2)])
+def test_whole_pixel_crops_beyond_the_image_mirror_it_as_numpy_does(size):
+    pixels = RNG.integers(0, 256, (1, *size, 3)).astype(np.uint8)
+    batch = {
+        "image": jnp.asarray(np.pad(pixels, ((0, 0), (0, 2), (0, 2), (0, 0)))),  # not valid
+        "label": jnp.asarray(np.pad(pixels[..., 0] % 200, ((0, 0), (0, 2), (0, 2)))),
+        "size": jnp.asarray([size], jnp.int32),
+        "index": jnp.arange(1),
+    }
+    augment = Augment((29, 24), flip=0.0, border="mirror")
+    room = [(n, n) for n in augment.size]
+    for seed in range(3):
+        out = run(augment, jax.random.key(seed), batch)
+        got = np.rint(np.asarray(out["image"][0]) * 255).astype(np.uint8)
+        far = np.pad(pixels[0], [*room, (0, 0)], mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(far, (29, 24, 3))[:, :, 0]
+        assert (windows == got).all((-1, -2, -3)).any()
+        np.testing.assert_array_equal(out["label"][0], got[..., 0] % 200)
+
+
+def test_sampling_beyond_the_image_mirrors_it():
+    y, x = np.mgrid[:16, :12]
+    texture = RNG.integers(0, 256, (16, 12))
+    image = np.stack([8 * y, 8 * x, texture], -1)[None].astype(np.uint8)
+    batch = {
+        "image": jnp.asarray(image),
+        "label": jnp.asarray(texture[None] % 200, jnp.uint8),
+        "size": jnp.asarray([[16, 12]], jnp.int32),
+        "index": jnp.arange(1),
+    }
+    augment = Augment((40, 48), flip=0.0, scale=(0.8, 0.8), border="mirror")
+    out = run(augment, KEY, batch)
+    ramps = np.asarray(out["image"][0, ..., :2]) * 255 / 8
+    # The ramps show the places modulo mirroring; two pixels within the image show the rest.
+    at = []
+    for axis, places in enumerate((ramps[:, 0, 0], ramps[0, :, 1])):
+        rising = np.flatnonzero(np.isclose(np.diff(places), 1.25, atol=1e-3))
+        at.append(places[rising[0]] + 1.25 * (np.arange(augment.size[axis]) - rising[0]))
+    assert at[0].min() < -16 or at[0].max() > 31
+    grid = np.meshgrid(*at, indexing="ij")
+    want = ndimage.map_coordinates(texture.astype(float), grid, order=1, mode="mirror")
+    np.testing.assert_allclose(out["image"][0, ..., 2] * 255, want, atol=0.1)
+    want = ndimage.map_coordinates(texture % 200, grid, order=0, mode="mirror")
+    np.testing.assert_array_equal(out["label"][0], want)
+
+
+def test_the_mirror_repeats_an_image_of_one_row():
+    batch = {
+        "image": jnp.asarray(RNG.integers(0, 256, (1, 1, 40, 3)), jnp.uint8),
+        "label": jnp.zeros((1, 1, 40), jnp.uint8),
+        "size": jnp.asarray([[1, 40]], jnp.int32),
+        "index": jnp.arange(1),
+    }
+    augment = Augment((6, 20), scale=(0.9, 0.9), border="mirror")
+    image = np.asarray(run(augment, KEY, batch)["image"][0])
+    assert image.std() > 0.1
+    np.testing.assert_allclose(image, image[:1].repeat(6, 0), atol=1e-6)
+
+
 def test_draws_differ_by_row_and_key_and_repeat():
     batch = jax.tree.map(jnp.asarray, scenes())
     batch["image"] = jnp.broadcast_to(batch["image"][:1], batch["image"].shape)
@@ -168,6 +297,19 @@ def test_colour_keeps_grey_grey_and_moves_no_pixel():
     assert out.min() >= 0 and out.max() <= 1
 
 
+def test_a_grey_batch_stays_grey_and_varies_in_brightness_and_contrast():
+    batch = fit_for(WARPS[-2], scenes())
+    batch["image"] = jnp.broadcast_to(batch["image"][..., :1], batch["image"].shape)
+    augment = Augment((20, 24), rotate=20.0, elastic=1.0, colour=0.3)
+    plain = run(dataclasses.replace(augment, colour=0.0), KEY, batch)["image"]
+    out = np.asarray(run(augment, KEY, batch)["image"])
+    np.testing.assert_allclose(out, out[..., :1].repeat(3, -1), atol=1e-6)
+    lines = [np.polyfit(*(np.ravel(v[i, ..., 0]) for v in (plain, out)), 1) for i in range(4)]
+    for i, (slope, offset) in enumerate(lines):
+        np.testing.assert_allclose(out[i], slope * plain[i] + offset, atol=1e-4)
+    assert np.std(lines, axis=0).min() > 0.01
+
+
 def test_prepare_only_converts():
     batch = scenes()
     out = prepare(jax.tree.map(jnp.asarray, batch))
@@ -184,6 +326,7 @@ def test_prepare_only_converts():
         {"size": (4, 4), "flip": 1.5},
         {"size": (4, 4), "rotate": -3.0},
         {"size": (4, 4), "colour": 2.0},
+        {"size": (4, 4), "elastic": -1.0},
     ],
 )
 def test_wrong_settings_are_one_clear_line(wrong):
@@ -196,3 +339,13 @@ def test_an_image_of_another_size_than_its_label_is_refused():
     batch = jax.tree.map(jnp.asarray, scenes())
     with pytest.raises(InputError, match="of one size"):
         Augment((8, 8))(KEY, batch | {"image": batch["image"][:, ::2, ::2]})
+
+
+@pytest.mark.parametrize("options", [{"elastic": 1.0}, {"border": "mirror"}])
+def test_boxes_that_cannot_go_along_are_refused(options):
+    batch = jax.tree.map(jnp.asarray, scenes())
+    with pytest.raises(
+        InputError, match="wants elastic 0 and border 'edge', got .*; leave"
+    ) as error:
+        Augment((8, 8), **options)(KEY, batch)
+    assert "\n" not in str(error.value)
