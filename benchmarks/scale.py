@@ -25,9 +25,10 @@ from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.memory import forward_memory
 from encdec.model import EncoderDecoder
-from encdec.predict import fit_bands, predict
+from encdec.predict import predict
 from encdec.random import initial_key
 from encdec.tasks.segment import Segment
+from encdec.tiles import plan
 from encdec.train.loop import first_state, trainer
 from encdec.train.optimizer import Optimizer
 
@@ -123,7 +124,7 @@ def bands(model: EncoderDecoder, side: int) -> dict[int, Callable[[], object]]:
     for share in SHARES:
         memory = share * whole
         try:
-            number = len(fit_bands(model, image.shape, memory).parts)
+            number = plan(model, image.shape, memory=memory).tiles
         except InputError:  # the halos alone take more
             break
         calls[number] = partial(predict, model, variables, image, memory=memory)

@@ -33,9 +33,10 @@ from encdec.data.folders import read_image
 from encdec.errors import InputError
 from encdec.evaluate import evaluate, evaluator
 from encdec.experiment import Experiment, load
-from encdec.predict import predict
+from encdec.predict import predict, programs
 from encdec.summary import summary
 from encdec.train.loop import run, variables_of
+from encdec.turns import Turn
 
 DATASETS: dict[str, type[Dataset]] = {
     "shapes": Shapes,
@@ -80,13 +81,19 @@ class Predict:
       images: files to segment.
       run: folder of a run.
       out: folder for <image>_mask.png (class ids) and <image>_overlay.png.
-      memory: GiB that an image's maps may take; a larger one is read in bands of rows.
+      memory: GiB that an image's maps may take; a larger one is read in parts, to the same labels.
+      tile: side in pixels of the parts instead; a padded net's are blended, which is approximate.
+      tta: turns of the image whose scores are averaged, with all that they make together.
+      scales: of the image, whose scores are averaged too.
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
     run: Path
     out: Path = Path("predictions")
     memory: float = 2.0
+    tile: int = 0
+    tta: tuple[Turn, ...] = ()
+    scales: tuple[float, ...] = (1.0,)
 
 
 def train_command(args: list[str], experiment: Experiment) -> None:
@@ -124,7 +131,7 @@ def predict_command(args: list[str]) -> None:
         raise InputError(
             f"--out wants a folder that can be made; {asked.out}: {error.strerror}"
         ) from error
-    variables = variables_of(experiment, asked.run)
+    variables, before = variables_of(experiment, asked.run), programs()
     for path, image in images:
         labels = predict(
             experiment.model,
@@ -132,6 +139,9 @@ def predict_command(args: list[str]) -> None:
             image,
             shrink=experiment.data.shrink,
             memory=asked.memory,
+            tile=asked.tile,
+            tta=asked.tta,
+            scales=asked.scales,
         )
         labels = labels.astype(np.uint8)
         picture = visualize.overlay(image, labels, len(experiment.data.classes))
@@ -139,6 +149,8 @@ def predict_command(args: list[str]) -> None:
             target = asked.out / f"{path.stem}_{kind}.png"
             Image.fromarray(array).save(target)
             print(target)
+    compiled = programs() - before
+    print(f"images: {len(images)}; programs compiled: {compiled}", file=sys.stderr)
 
 
 def summary_command(args: list[str], experiment: Experiment | None = None) -> None:

@@ -1,19 +1,23 @@
-"""One image of any size -> label map."""
+"""One image of any size -> label map, or outputs: tiles walked by one compiled function."""
 
-import functools
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32, UInt8
+from jax import lax
+from jaxtyping import Array, Float32, Int32, Num, UInt8
+from PIL import Image
 
-from encdec.data.fit import BUCKET, shrunk
+from encdec.data.fit import shrunk
 from encdec.errors import InputError
-from encdec.geometry import geometry, next_good_size
-from encdec.memory import forward_memory
+from encdec.layers import bilinear
 from encdec.model import EncoderDecoder
+from encdec.tiles import plan, shares
+from encdec.turns import Turn, Version, averaged, versions
+
+Results = dict[str, Num[np.ndarray, "h w k"]]
 
 
 def predict(
@@ -23,8 +27,11 @@ def predict(
     *,
     shrink: int = 1,
     memory: float = 2.0,
+    tile: int = 0,
+    tta: tuple[Turn, ...] = (),
+    scales: tuple[float, ...] = (1.0,),
 ) -> Int32[np.ndarray, "h w"]:
-    """Class ids of every pixel: the greatest logit's.
+    """Class ids of every pixel: the greatest logit's; of a net with one logit, 1 above 0.
 
     The image is padded, by its edge, to a multiple of 32 pixels, so that images of many sizes
     share few compiled programs; for an unpadded net it is mirrored, without repeating the edge
@@ -33,98 +40,166 @@ def predict(
     Args:
       shrink: the factor by which the net was trained on smaller images; ids are at full size.
       memory: GiB that the maps may take, by the estimate of `forward_memory`. An image that needs
-        more is read in bands of rows, as few as fit, each with what its pixels see above and below:
-        the ids are those of the whole image, but for GroupNorm, whose statistics are then the
-        band's.
+        more is read in parts, as few as fit: bands of rows for a padded net, each with what its
+        pixels see above and below; tiles for an unpadded one. The ids are those of the whole image,
+        but for GroupNorm, whose statistics are then the part's.
+      tile: rows and columns to read at a time, rounded up to a size that the net takes, whatever
+        the memory; 0: as `memory` has it. An unpadded net's ids are the whole image's again. A
+        padded net's tiles overlap by half and their scores are blended, which is approximate: the
+        inner borders see zeros.
+      tta: turns at test time, all that these generate: both flips are the four versions of
+        U-Net's release, "rotate90" is four, with a flip eight. Their scores are averaged.
+      scales: of the image, resized bilinearly and its scores back; averaged too.
 
     Raises:
-      InputError: not even the lowest band fits.
+      InputError: not even the smallest part fits, or an option cannot be.
     """
+    options = {"shrink": shrink, "memory": memory, "tile": tile, "tta": tta}
+    if scales == (1.0,):  # tiles become ids before they are put together: no map of scores
+        return _at_one_scale(model, variables, image, labels=True, **options)["logits"][..., 0]
+    scores = predict_outputs(model, variables, image, scales=scales, **options)
+    return _ids(scores["logits"])[..., 0]
+
+
+def predict_outputs(
+    model: EncoderDecoder,
+    variables: Any,
+    image: UInt8[np.ndarray, "h w c"],
+    *,
+    shrink: int = 1,
+    memory: float = 2.0,
+    tile: int = 0,
+    tta: tuple[Turn, ...] = (),
+    scales: tuple[float, ...] = (1.0,),
+) -> dict[str, Float32[np.ndarray, "h w _"]]:
+    """Every output of the model that is as large as its "logits", at image size; see `predict`."""
+    if min(scales, default=0) <= 0:
+        raise InputError(f"scales wants one or more positive numbers; got {scales}")
+    options = {"memory": memory, "tile": tile, "tta": tta, "labels": False}
+    if scales == (1.0,):
+        return _at_one_scale(model, variables, image, shrink=shrink, **options)
+    small, totals = shrunk({"image": image}, shrink)["image"], {}
+    full = tuple(n * shrink for n in small.shape[:2])
+    for scale in scales:
+        size = tuple(max(1, round(n * scale)) for n in small.shape[:2])
+        found = _at_one_scale(model, variables, _resized(small, size), shrink=1, **options)
+        for name, scores in found.items():
+            scores = _resized(scores, full)[: image.shape[0], : image.shape[1]] / len(scales)
+            totals[name] = totals[name] + scores if name in totals else scores
+    return totals
+
+
+def programs() -> int:
+    """How many programs predictions have compiled in this process."""
+    return _walk._cache_size()
+
+
+def _at_one_scale(
+    model: EncoderDecoder,
+    variables: Any,
+    image: UInt8[np.ndarray, "h w c"],
+    *,
+    shrink: int,
+    memory: float,
+    tile: int,
+    tta: tuple[Turn, ...],
+    labels: bool,
+) -> Results:
+    """The outputs at image size, or {"logits": the ids, one channel}."""
     height, width = image.shape[:2]
-    small = shrunk({"image": image}, shrink)["image"]
-    bands = fit_bands(model, small.shape, memory, extra=shrink > 1)
-    run, canvas = _compiled(model, shrink), np.pad(small, bands.border, mode=bands.mode)
-    labels = []
-    for start, top, stop in bands.parts:
-        found = run(variables, canvas[None, start : start + bands.window])[0]
-        labels.append(np.asarray(found)[(top - start) * shrink : (stop - start) * shrink])
-    return np.concatenate(labels)[:height, :width]
+    image = shrunk({"image": image}, shrink)["image"]
+    grid = plan(model, image.shape, shrink=shrink, memory=memory, tile=tile)
+    places = [
+        (np.array(axis.starts, np.int32), shares(axis, shrink))
+        for axis in (grid.rows, grid.columns)
+    ]
+    found = _walk(
+        variables,
+        grid.canvas(image),
+        *places,
+        model=model,
+        window=grid.window,
+        shrink=shrink,
+        turned=versions(tta),
+        ids="of tiles" if labels and grid.exact else "of all" if labels else None,
+    )
+    return {name: np.asarray(x)[:height, :width].copy() for name, x in found.items()}
 
 
-@dataclass(frozen=True)
-class Bands:
-    """How an image is read: in bands of rows of a canvas, all of one size.
+@partial(jax.jit, static_argnames=("model", "window", "shrink", "turned", "ids"))
+def _walk(
+    variables: Any,
+    canvas: UInt8[Array, "y x c"],
+    rows: tuple[Int32[Array, "i"], Float32[Array, "i _"]],
+    columns: tuple[Int32[Array, "j"], Float32[Array, "j _"]],
+    *,
+    model: EncoderDecoder,
+    window: tuple[int, int],
+    shrink: int,
+    turned: tuple[Version, ...],
+    ids: Literal["of tiles", "of all"] | None,
+) -> dict[str, Num[Array, "_ _ _"]]:
+    """Weighted sums of all tiles' outputs on the whole canvas, less its margins.
 
-    Attributes:
-      border: rows and columns to pad the image with, to make the canvas.
-      mode: of the padding, `numpy.pad`'s.
-      window: rows of a band.
-      parts: (start, top, stop) of each: the band's first row in the canvas, and which rows of the
-        image it gives.
-    """
-
-    border: tuple[tuple[int, int], ...]
-    mode: Literal["edge", "reflect"]
-    window: int
-    parts: tuple[tuple[int, int, int], ...]
-
-
-def fit_bands(
-    model: EncoderDecoder, shape: tuple[int, ...], memory: float, *, extra: int = 0
-) -> Bands:
-    """The fewest bands of an image (h, w, c) whose maps take at most `memory` GiB.
-
-    Bands start on cells of the coarsest map, so that every pooling is in the whole image's phase,
-    and overlap by a halo either way: half the receptive field, rounded up to whole cells; of an
-    unpadded net, whose results lack the margin, nothing.
+    Only one tile's maps are there at a time; `ids` leaves the logits' alone, as ids with one
+    channel, taken of every tile or of the sums.
 
     Args:
-      extra: further pixels of the net's output that a result needs on either side.
-
-    Raises:
-      InputError: not even the lowest band fits.
+      rows, columns: first pixels of the tiles, and the weights of their results.
     """
-    height, width, channels = shape
-    cell = max(model.encoder.receptive_fields())
-    block = max(BUCKET, cell)
-    size = (-(-height // block) * block, -(-width // block) * block)
-    geo = geometry(model, size, channels)
-    (above, left), padded = geo.margin, geo.margin == (0, 0)
-    if not padded:
-        size = next_good_size(model, (height + 2 * above, width + 2 * left))
-    reach = geo.receptive_field + cell if padded else 0  # a cell is not centred on its pixels
-    halo = -(-(reach + 2 * extra) // (2 * cell)) * cell
-    bands, window, lowest = 1, size[0], 2 * halo + cell
-    while (held := forward_memory(model, (window, size[1], channels))) > memory * 2**30:
-        if window <= next_good_size(model, (lowest + 2 * above, size[1]))[0]:
-            raise InputError(
-                f"an image {width} pixels wide wants {held / 2**30:.2g} GiB for the {window} rows "
-                f"of its lowest band; got {memory}: allow more --memory"
-            )
-        fit = int(window * memory * 2**30 / held) - 2 * above
-        bands = max(bands + 1, -(-(height - 2 * halo) // max(fit - 2 * halo, cell)))
-        rows = max(-(-(height + 2 * halo * (bands - 1)) // (bands * cell)) * cell, lowest)
-        window = next_good_size(model, (rows + 2 * above, size[1]))[0]
-    rows = (window - 2 * above) // cell * cell
-    step, last = max(rows - 2 * halo, cell), size[0] - window if padded else height - rows
-    starts = [i * step for i in range(-(-last // step) + 1 if bands > 1 else 1)]
-    canvas = size[0] if padded else starts[-1] + window
-    starts = [min(start, canvas - window) for start in starts]
-    tops = [start + halo * (start > 0) for start in starts] + [height]
-    parts = tuple(zip(starts, tops, tops[1:], strict=False))
-    after = (canvas - height - above, size[1] - width - left)
-    border = ((above, after[0]), (left, after[1]), (0, 0))
-    return Bands(border, "edge" if padded else "reflect", window, parts)
+    (tops, row_shares), (lefts, column_shares) = rows, columns
 
-
-@functools.lru_cache(maxsize=8)
-def _compiled(model: EncoderDecoder, shrink: int) -> Any:
-    @jax.jit
-    def labels(variables: Any, images: UInt8[Array, "b h w c"]) -> Int32[Array, "b y x"]:
-        logits = model.apply(variables, images.astype(jnp.float32) / 255)["logits"]
-        b, h, w, k = logits.shape
+    def results(top: Int32[Array, ""], left: Int32[Array, ""]) -> dict[str, Num[Array, "_ _ _"]]:
+        pixels = lax.dynamic_slice(canvas, (top, left, 0), (*window, canvas.shape[2]))
+        found = averaged(partial(_outputs, model, variables), pixels, turned)
         if shrink > 1:
-            logits = jax.image.resize(logits, (b, h * shrink, w * shrink, k), "bilinear")
-        return jnp.argmax(logits, -1).astype(jnp.int32)
+            found = {name: bilinear(x[None], shrink)[0] for name, x in found.items()}
+        found = {"logits": found["logits"]} if ids else found
+        return {"logits": _ids(found["logits"])} if ids == "of tiles" else found
 
-    return labels
+    def tile(i: Int32[Array, ""], totals: dict[str, Array]) -> dict[str, Array]:
+        row, column = i // len(lefts), i % len(lefts)
+        top, left = tops[row], lefts[column]
+        share = row_shares[row][:, None, None] * column_shares[column][None, :, None]
+
+        def add(total: Array, part: Array) -> Array:
+            place = (top * shrink, left * shrink, 0)
+            before = lax.dynamic_slice(total, place, part.shape)
+            return lax.dynamic_update_slice(total, before + share.astype(part.dtype) * part, place)
+
+        return jax.tree.map(add, totals, results(top, left))
+
+    def empty(part: jax.ShapeDtypeStruct) -> Array:
+        size = [
+            (n - w) * shrink + p
+            for n, w, p in zip(canvas.shape[:2], window, part.shape[:2], strict=True)
+        ]
+        return jnp.zeros((*size, part.shape[2]), part.dtype)
+
+    totals = jax.tree.map(empty, jax.eval_shape(results, tops[0], lefts[0]))
+    totals = lax.fori_loop(0, len(tops) * len(lefts), tile, totals)
+    return {"logits": _ids(totals["logits"])} if ids == "of all" else totals
+
+
+def _outputs(
+    model: EncoderDecoder, variables: Any, pixels: UInt8[Array, "h w c"]
+) -> dict[str, Float32[Array, "_ _ _"]]:
+    """Of one application: those as large as the logits."""
+    found = model.apply(variables, pixels[None].astype(jnp.float32) / 255)
+    size = found["logits"].shape[1:3]
+    large = {name: x for name, x in found.items() if getattr(x, "shape", ())[1:3] == size}
+    return {name: x[0].astype(jnp.float32) for name, x in large.items()}
+
+
+def _ids(scores: Float32[Array | np.ndarray, "h w k"]) -> Int32[Array | np.ndarray, "h w 1"]:
+    """The greatest score's number; of a single score, whether it is above 0."""
+    if scores.shape[-1] == 1:
+        return (scores > 0).astype(np.int32)
+    return scores.argmax(-1)[..., None].astype(np.int32)
+
+
+def _resized(image: Num[np.ndarray, "h w c"], size: tuple[int, ...]) -> Num[np.ndarray, "y x c"]:
+    """Bilinear, channel by channel, averaging where it makes smaller."""
+    layers = (Image.fromarray(np.ascontiguousarray(x)) for x in np.moveaxis(image, -1, 0))
+    large = [np.array(x.resize(size[::-1], Image.Resampling.BILINEAR)) for x in layers]
+    return np.stack(large, -1)

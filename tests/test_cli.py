@@ -224,6 +224,23 @@ def test_predict_writes_masks_and_overlays_at_the_image_s_size(finished, tmp_pat
     assert np.array(Image.open(out / "street_overlay.png")).shape == (37, 45, 3)
 
 
+def test_predict_says_how_many_programs_its_images_took(finished, tmp_path, call):
+    for i, size in enumerate(((33, 40), (64, 64), (50, 60))):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    code, said, err = call(
+        "predict", *sorted(tmp_path.glob("*.png")), "--run", finished, "--out", tmp_path / "out",
+        "--tile", "48", "--tta", "flip", "flip_rows", "--scales", "1", "--memory", "1",
+    )  # fmt: skip
+    assert code == 0 and len(said.split()) == 6
+    assert err.splitlines()[-1] == "images: 3; programs compiled: 1"
+
+
+def test_predict_names_a_turn_that_it_does_not_know(finished, tmp_path, call):
+    code, _, err = call("predict", tmp_path / "a.png", "--run", finished, "--tta", "spin")
+    assert code == 2
+    one_line(err, "--tta", "spin")
+
+
 def test_predict_wants_images_that_are_there(finished, tmp_path, call):
     code, _, err = call("predict", "--run", finished)
     assert code == 2

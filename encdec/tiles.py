@@ -1,0 +1,235 @@
+"""Where tiles stand on an image, axis by axis: whole numbers and weights; no pixel is computed.
+
+A net with poolings commutes only with shifts by whole cells of its coarsest map: 16 pixels in
+U-Net's Figure 1. Tiles that start on multiples of it have every pooling in the phase that it has in
+one pass over the whole image, and the same results. The classic step, a tile's whole result (388
+pixels of an input of 572), is 24 cells and 4 pixels: from its second tile on every map is cut
+otherwise, and the seams do not fit to rounding. Here such tiles step by 384 pixels, and the last
+one ends where the whole image's canvas does, so that it meets the same border too.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+
+from encdec.data.fit import BUCKET
+from encdec.errors import InputError
+from encdec.geometry import geometry, next_good_size
+from encdec.memory import forward_memory
+from encdec.model import EncoderDecoder
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tiles of one size along one axis of a canvas, on which the image starts at `margin`.
+
+    Attributes:
+      window: pixels that a tile reads.
+      margin: pixels of a window that its result lacks at either end (U-Net §2: 92).
+      starts: first pixel of each tile.
+      canvas: pixels. Window and number of tiles decide it, so that images of many sizes share it;
+        what lies after the last tile is not read.
+      halo: pixels of a result that a neighbour gives instead, where tiles meet; None: results
+        overlap and are blended.
+    """
+
+    window: int
+    margin: int
+    starts: tuple[int, ...]
+    canvas: int
+    halo: int | None
+
+    @property
+    def result(self) -> int:
+        """Pixels that a tile gives, from its own first pixel in the image on."""
+        return self.window - 2 * self.margin
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles in both directions.
+
+    Attributes:
+      mode: how the image is extended: by its "edge", or mirrored without it ("reflect").
+    """
+
+    rows: Axis
+    columns: Axis
+    mode: Literal["edge", "reflect"]
+
+    @property
+    def window(self) -> tuple[int, int]:
+        return self.rows.window, self.columns.window
+
+    @property
+    def tiles(self) -> int:
+        return len(self.rows.starts) * len(self.columns.starts)
+
+    @property
+    def exact(self) -> bool:
+        """Every pixel is one tile's, as the whole image would have it: nothing is blended."""
+        axes = (self.rows, self.columns)
+        return all(len(axis.starts) == 1 or axis.halo is not None for axis in axes)
+
+    def canvas(self, image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "y x c"]:
+        """The image, extended on all sides."""
+        sides = zip(image.shape, (self.rows, self.columns), strict=False)
+        y, x = (extended(n, axis.margin, axis.canvas, self.mode) for n, axis in sides)
+        return image[y[:, None], x]
+
+
+def extended(
+    length: int, before: int, total: int, mode: Literal["edge", "reflect"]
+) -> Int[np.ndarray, "{total}"]:
+    """Indices of an axis extended to `total` pixels, `before` of them in front.
+
+    "reflect" turns back at the edge pixel without repeating it, as often as need be.
+    """
+    place = np.arange(-before, total - before)
+    if mode == "edge" or length == 1:
+        return np.clip(place, 0, length - 1)
+    period = 2 * (length - 1)
+    return length - 1 - np.abs(place % period - (length - 1))
+
+
+def exact(length: int, window: int, *, margin: int, halo: int, cell: int) -> Axis:
+    """Tiles whose results, put side by side, are the whole canvas's.
+
+    Args:
+      length: of the whole image's canvas; it and `window` are sizes that the net takes.
+      halo: results nearer than this to a cut differ from the whole's; whole cells.
+      cell: pixels of the coarsest map's cells.
+    """
+    last = length - window
+    step = max((window - 2 * margin - 2 * halo) // cell * cell, cell)
+    number = -(-last // step) + 1
+    starts = tuple(min(i * step, last) for i in range(number))
+    return Axis(window, margin, starts, window + (number - 1) * step, halo)
+
+
+def blended(length: int, window: int, cell: int) -> Axis:
+    """Tiles spread evenly, each overlapping the next by half or more (Isensee et al. 2021)."""
+    last, step = length - window, max(window // 2, 1)
+    number = -(-last // step) + 1
+    starts = tuple(i * last // max(number - 1, 1) // cell * cell for i in range(number))
+    return Axis(window, 0, starts, window + (number - 1) * step, None)
+
+
+def part(length: int, number: int, *, halo: int, cell: int) -> int:
+    """Whole cells, in pixels, of each of `number` equal parts of `length` that share halos."""
+    total = length // cell * cell + 2 * halo * (number - 1)  # every part has the odd end besides
+    return max(-(-total // (number * cell)) * cell, 2 * halo + cell)
+
+
+@lru_cache(maxsize=256)
+def shares(axis: Axis, factor: int = 1) -> Float32[np.ndarray, "tiles result"]:
+    """Weight of each tile's results; over all tiles they add up to 1 at every pixel that is given.
+
+    0 or 1 where tiles are exact. Blended, a Gaussian about the tile's middle with a standard
+    deviation of an eighth of the tile, as nnU-Net has it, divided by the sum over tiles.
+
+    Args:
+      factor: pixels of the result for one of the canvas.
+    """
+    place = np.arange(axis.result)
+    if axis.halo is None:
+        bell = np.exp(-0.5 * ((place - (axis.result - 1) / 2) / (axis.result / 8)) ** 2)
+        total = np.zeros(axis.canvas)
+        for start in axis.starts:
+            total[start : start + axis.result] += bell
+        weights = np.stack([bell / total[s : s + axis.result] for s in axis.starts])
+    else:
+        firsts = [start + axis.halo * (start > 0) for start in axis.starts]
+        ends = [*firsts[1:], axis.starts[-1] + axis.result]
+        place = np.array(axis.starts)[:, None] + place
+        weights = (np.array(firsts)[:, None] <= place) & (place < np.array(ends)[:, None])
+    return np.repeat(weights, factor, axis=1).astype(np.float32)
+
+
+def plan(
+    model: EncoderDecoder,
+    shape: tuple[int, ...],
+    *,
+    shrink: int = 1,
+    memory: float = 2.0,
+    tile: int = 0,
+) -> Grid:
+    """The tiles in which `predict` reads an image (h, w, c); of the shrunk image where it shrinks.
+
+    Raises:
+      InputError: not even the smallest part fits the memory.
+    """
+    if tile < 0:
+        raise InputError(f"tile wants a number of pixels, or 0 for as large as fits; got {tile}")
+    (height, width, channels), cell = shape, _cell(model)
+    margin, field = _sight(model, channels)
+    padded, block = margin == (0, 0), max(BUCKET, cell)
+    reach = field + cell if padded else 0  # a cell is not centred on its pixels
+    halo = -(-(reach + 2 * (shrink > 1)) // (2 * cell)) * cell
+    filled = (-(-n // block) * block for n in (height, width))
+    whole = next_good_size(model, tuple(n + 2 * m for n, m in zip(filled, margin, strict=True)))
+    if tile:
+        side = -(-tile // cell) * cell if padded else tile
+        window = tuple(map(min, next_good_size(model, (side, side)), whole))
+    else:
+        window, held = _fitting(model, whole, channels, margin, halo, memory)
+        if held > memory * 2**30:
+            rows = f"the {window[0]} rows of its lowest band"
+            raise InputError(
+                f"an image {width} pixels wide wants {held / 2**30:.2g} GiB for "
+                f"{rows if padded else 'its smallest tile, {} x {} pixels'.format(*window)}; "
+                f"got {memory}: allow more --memory"
+            )
+    if tile and padded and window != whole:
+        axes = [blended(*sizes, cell) for sizes in zip(whole, window, strict=True)]
+    else:
+        sides = zip(whole, window, margin, strict=True)
+        axes = [exact(n, w, margin=m, halo=halo, cell=cell) for n, w, m in sides]
+    return Grid(*axes, "edge" if padded else "reflect")
+
+
+def _cell(model: EncoderDecoder) -> int:
+    """Pixels of the coarsest map's cells: by multiples of them may a tile be shifted."""
+    return max(model.encoder.receptive_fields())
+
+
+@lru_cache(maxsize=64)
+def _sight(model: EncoderDecoder, channels: int) -> tuple[tuple[int, int], int]:
+    """Margin and receptive field, which are those of every size."""
+    geo = geometry(model, (BUCKET, BUCKET), channels)
+    return geo.margin, geo.receptive_field
+
+
+@lru_cache(maxsize=1024)
+def _fitting(
+    model: EncoderDecoder,
+    whole: tuple[int, int],
+    channels: int,
+    margin: tuple[int, int],
+    halo: int,
+    memory: float,
+) -> tuple[tuple[int, int], int]:
+    """The window of the fewest equal parts whose maps fit, or the smallest; and its bytes.
+
+    A padded net's canvas is cut into bands of rows, an unpadded net's again and again across its
+    longer side: the squarest tiles read least twice.
+    """
+    cell, parts, window = _cell(model), [1, 1], list(whole)
+    lowest = next_good_size(model, tuple(2 * halo + cell + 2 * m for m in margin))
+    while (held := forward_memory(model, (*window, channels))) > memory * 2**30:
+        wanted, start = math.prod(window) * memory * 2**30 / held, tuple(window)
+        while tuple(window) == start or math.prod(window) > wanted:
+            axis = 0 if margin == (0, 0) or window[0] >= window[1] else 1
+            if window[axis] <= lowest[axis]:
+                break
+            parts[axis] += 1
+            inner = whole[axis] - 2 * margin[axis]
+            rows = part(inner, parts[axis], halo=halo, cell=cell) + 2 * margin[axis]
+            window[axis] = min(whole[axis], next_good_size(model, (rows, rows))[axis])
+        if tuple(window) == start:
+            break
+    return tuple(window), held
