@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Integer, Shaped
@@ -133,6 +134,11 @@ class Segment:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
         on = (logits > 0).astype(jnp.int32)
         return on[..., 0] if self.mode == "binary" else on
+
+    def probabilities(self, logits: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "h w k"]:
+        """Softmax of one image's logits; a sigmoid for each if binary or multilabel."""
+        kind = jax.nn.softmax if self.mode == "multiclass" else jax.nn.sigmoid
+        return np.asarray(kind(logits))
 
     def measure_image(
         self, probs: Float[np.ndarray, "h w k"], example: Example
