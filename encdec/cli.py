@@ -188,22 +188,30 @@ def _experiment(args: list[str]) -> tuple[Experiment, Path]:
 def parse(kind: type, args: list[str], **options: Any) -> Any:
     """`tyro.cli`, but what it refuses is one line and not a box.
 
+    A field that may be None or an object is set by a word, `data.border:none` or
+    `data.border:border`, and the flags of the object come after it.
+
     Raises:
       InputError: a flag is unknown, lacks its value, or has one that cannot be.
     """
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(kind, args=args, **options)
+            return tyro.cli(kind, args=args, config=(tyro.conf.CascadeSubcommandArgs,), **options)
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
     box = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue())
     rows = [row.strip("│╭╮╰╯─ ") for row in box.splitlines()]
     end = rows.index("", 1) if "" in rows[1:] else len(rows)  # the first rule, or the frame's
-    message = " ".join(rows[1:end] or rows).rstrip(".")
-    close = [row for row in rows if row.startswith("--")] if "Perhaps you meant:" in rows else []
-    hint = f"; perhaps {close[0]} was meant" if close else ""
+    message = re.sub(r" \(applied to [^)]*\)", "", " ".join(rows[1:end] or rows)).rstrip(".")
+    close = rows[rows.index("Perhaps you meant:") + 1] if "Perhaps you meant:" in rows else ""
+    hint = f"; perhaps {close} was meant" if close else ""
+    word = re.search(r" (\S+:\S+) --help", " ".join(rows))
+    if word and set(re.findall(r"--[\w.-]+", close)) & set(
+        args
+    ):  # it is a flag, of what is not here
+        hint = f"; say {word[1]} before it"
     raise InputError(f"{message}{hint}; --help lists all flags")
 
 
@@ -264,7 +272,7 @@ def main(experiment: Experiment | None = None) -> None:
         commands["train"] = lambda args: train_command(args, experiment)
         commands["summary"] = lambda args: summary_command(args, experiment)
     args = sys.argv[1:]
-    if experiment is not None and (not args or args[0].startswith("-")):
+    if experiment is not None and (not args or args[0].startswith("-") or ":" in args[0]):
         args = ["train", *args]
     if not args or args[0] not in commands:
         lines = [

@@ -1,5 +1,6 @@
 """The command line: what it prints, and one line for each kind of wrong input."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from encdec import cli
+from encdec.data.border import Border
+from encdec.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,6 +75,38 @@ def test_unknown_overrides_are_named(tiny, tmp_path, call):
     code, _, err = call("--optimizer.rat", "3", "--workdir", tmp_path, experiment=tiny())
     assert code == 2
     one_line(err, "--optimizer.rat, 3", "perhaps --optimizer.rate FLOAT was meant", "--help")
+
+
+@pytest.mark.parametrize(
+    "before, args, after",
+    [
+        (None, (), None),
+        (None, ("data.border:border",), Border()),
+        (None, ("data.border:border", "--data.border.w0", "3"), Border(w0=3.0)),
+        (Border(), (), Border()),
+        (Border(w0=2.0), ("--data.border.sigma", "4"), Border(w0=2.0, sigma=4.0)),
+        (Border(), ("data.border:border", "--data.border.no-balance"), Border(balance=False)),
+        (Border(), ("data.border:none",), None),
+    ],
+)
+def test_a_border_is_set_changed_and_left_out_by_flags(before, args, after, tiny):
+    default = tiny(data=dataclasses.replace(tiny().data, border=before))
+    for flags in ([*args, "--steps", "7"], ["--steps", "7", *args]):
+        experiment = cli.parse(Experiment, flags, default=default)
+        assert (experiment.steps, experiment.data.border) == (7, after)
+
+
+def test_a_flag_of_a_border_that_there_is_not_says_how_to_have_one(tiny, tmp_path, call):
+    code, _, err = call("--data.border.w0", "3", "--workdir", tmp_path, experiment=tiny())
+    assert code == 2
+    one_line(err, "--data.border.w0 3; say data.border:border before it; --help")
+
+
+def test_a_script_trains_with_a_border_by_one_word(tmp_path, tiny, call, monkeypatch):
+    ran = []
+    monkeypatch.setattr(cli, "run", lambda experiment, workdir: ran.append(experiment.data.border))
+    assert call("data.border:border", "--workdir", tmp_path, experiment=tiny())[0] == 0
+    assert ran == [Border()]
 
 
 def test_a_value_of_another_type_is_named(tiny, tmp_path, call):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from encdec.data.border import Border
 from encdec.errors import InputError
 from encdec.experiment import differences, from_json, load, to_json
 
@@ -33,6 +34,15 @@ def test_paths_survive_json(tiny):
     experiment = tiny()
     again = from_json(json.loads(json.dumps(to_json(experiment))))
     assert again == experiment and isinstance(again.data.root, Path)
+
+
+@pytest.mark.parametrize("border", [None, Border(), Border(w0=5.0, balance=False)])
+def test_a_border_or_none_survives_json(border, tiny):
+    plain = tiny()
+    experiment = tiny(data=dataclasses.replace(plain.data, border=border))
+    assert from_json(json.loads(json.dumps(to_json(experiment)))) == experiment
+    changed = ["--data.border"] if border else []
+    assert differences(to_json(plain), to_json(experiment)) == changed
 
 
 @pytest.mark.parametrize(

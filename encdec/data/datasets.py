@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from encdec.arrays import IGNORE
 from encdec.data import folders, synthetic
+from encdec.data.border import Border
 from encdec.data.fit import Example
 from encdec.errors import InputError
 
@@ -43,10 +44,12 @@ class Dataset:
     Attributes:
       split: what evaluation reads; training always reads "train".
       shrink: the net sees images reduced by this factor, and is scored at full size.
+      border: U-Net's weight map, from the instances; training batches then have "weight".
     """
 
     split: str = "val"
     shrink: int = 1
+    border: Border | None = None
 
     def __post_init__(self):
         if self.shrink < 1 or min(self.canvas) < 1:

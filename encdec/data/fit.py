@@ -1,7 +1,7 @@
 """An example's size: shrunk for the net, cropped to a canvas, padded to a fixed shape. Numpy."""
 
 import numpy as np
-from jaxtyping import Int32, Shaped, UInt8
+from jaxtyping import Float32, Int32, Shaped, UInt8
 from PIL import Image
 
 from encdec.arrays import IGNORE
@@ -17,8 +17,8 @@ Row = dict[str, Shaped[np.ndarray | np.generic, "..."]]
 def shrunk(example: Example, factor: int) -> Example:
     """The example at 1 / `factor` of its size, (ceil(h / factor), ceil(w / factor)).
 
-    The image is averaged over squares of `factor` pixels and the boxes are divided by it; label
-    and instances stay large, padded to `factor` times the image.
+    The image is averaged over squares of `factor` pixels and the boxes are divided by it; label,
+    instances and weights stay large, padded to `factor` times the image.
     """
     if factor == 1:
         return example
@@ -30,9 +30,12 @@ def shrunk(example: Example, factor: int) -> Example:
     return example
 
 
-def thinned(ids: Int32[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], factor: int) -> np.ndarray:
-    """Every `factor`-th label, from the middle of its square."""
-    return ids[factor // 2 :: factor, factor // 2 :: factor]
+def thinned(
+    pixels: Int32[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"] | Float32[np.ndarray, "h w"],
+    factor: int,
+) -> np.ndarray:
+    """Every `factor`-th label, instance or weight, from the middle of its square."""
+    return pixels[factor // 2 :: factor, factor // 2 :: factor]
 
 
 def cropped(example: Example, canvas: tuple[int, int], rng: np.random.Generator) -> Example:
@@ -40,7 +43,7 @@ def cropped(example: Example, canvas: tuple[int, int], rng: np.random.Generator)
     size = example["image"].shape[:2]
     top, left = (int(rng.integers(max(0, n - c) + 1)) for n, c in zip(size, canvas, strict=True))
     example = dict(example)
-    for key in {"image", "label", "instances"} & set(example):
+    for key in {"image", "label", "instances", "weight"} & set(example):
         example[key] = example[key][top : top + canvas[0], left : left + canvas[1]]
     if "boxes" in example:
         height, width = example["image"].shape[:2]
@@ -53,7 +56,7 @@ def cropped(example: Example, canvas: tuple[int, int], rng: np.random.Generator)
 
 
 def padded(example: Example, size: tuple[int, ...], factor: int) -> Row:
-    """Fixed shapes: image of `size`, label and instances of `factor` times that, boxes and mask."""
+    """Fixed shapes: image of `size`, its maps of `factor` times that, boxes and mask."""
     valid = np.array(example["image"].shape[:2], np.int32)
     row = _bordered(example, size, tuple(n * factor for n in size)) | {"size": valid}
     if "boxes" in row:
@@ -70,9 +73,9 @@ def padded(example: Example, size: tuple[int, ...], factor: int) -> Row:
 
 
 def _bordered(example: Example, size: tuple[int, ...], fine: tuple[int, ...]) -> Example:
-    """Pads at the bottom and right: the image to `size`, label and instances to `fine`."""
+    """Pads at the bottom and right: the image to `size`, label, instances, weight to `fine`."""
     example = dict(example)
-    for key, fill in (("image", None), ("label", IGNORE), ("instances", 0)):
+    for key, fill in (("image", None), ("label", IGNORE), ("instances", 0), ("weight", 0)):
         if key not in example:
             continue
         array, goal = example[key], size if key == "image" else fine

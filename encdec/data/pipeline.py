@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import grain.python as grain
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 
 from encdec.arrays import IGNORE
 from encdec.data.datasets import Dataset, Source
@@ -40,8 +40,8 @@ def train_batches(
 
     Yields:
       Rows of `canvas` size with "size" int32 (b, 2), the rows and columns before padding, and
-      "index" int32 (b,), the place in the global batch. Images are padded by repeating their edge,
-      labels with 255.
+      "index" int32 (b,), the place in the global batch; with `dataset.border` also "weight" float32
+      (b, h, w). Images are padded by repeating their edge, labels with 255, weights with 0.
     """
     process, processes = shard
     if batch % processes:
@@ -51,13 +51,23 @@ def train_batches(
         )
     local = batch // processes
     source, classes = opened(dataset, "train"), len(dataset.classes)
+    weights: dict[int, Float32[np.ndarray, "h w"]] = {}
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+
+    def read(number: int) -> Example:
+        if dataset.border is None:
+            return checked(source, number, classes, keys)
+        example = checked(source, number, classes, (*keys, "label", "instances"))
+        if number not in weights:  # made once, then kept
+            weights[number] = dataset.border(example["label"], example["instances"])
+        unasked = {"label", "instances"} - set(keys)
+        kept = {key: array for key, array in example.items() if key not in unasked}
+        return kept | {"weight": weights[number]}
 
     def row(i: int) -> Row:
         step, place = start + i // local, process * local + i % local
-        example = checked(source, order[step * batch + place], classes, keys)
-        example = shrunk(example, dataset.shrink)
-        for key in {"label", "instances"} & set(example):
+        example = shrunk(read(order[step * batch + place]), dataset.shrink)
+        for key in {"label", "instances", "weight"} & set(example):
             example[key] = thinned(example[key], dataset.shrink)
         example = cropped(example, dataset.canvas, np.random.default_rng((seed, step, place)))
         return padded(example, dataset.canvas, 1) | {"index": np.int32(place)}
@@ -100,7 +110,7 @@ def eval_batches(
 
 
 def opened(dataset: Dataset, split: str) -> Source:
-    """The source of a split; it has examples, and no file lacks its partner."""
+    """The source of a split; it has what its data set needs, and no file lacks its partner."""
     source = dataset.source(split)
     if unpaired := getattr(source, "unpaired", ()):
         more = f" (and {len(unpaired) - 1} more; `encdec check` names all)" * (len(unpaired) > 1)
@@ -109,6 +119,11 @@ def opened(dataset: Dataset, split: str) -> Source:
         raise InputError(
             f"A split with images is wanted; {split!r} of {type(dataset).__name__} has none; "
             "check --data.root and --data.split"
+        )
+    if split == "train" and dataset.border is not None and "instances" not in source[0]:
+        raise InputError(
+            f"A border's weights want instances; {type(dataset).__name__} has none; "
+            "say data.border:none, or use a data set that has them"
         )
     return source
 

@@ -4,6 +4,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from encdec.data.border import Border
 from encdec.data.datasets import Dataset, Folder
 from encdec.data.fit import MAX_BOXES
 from encdec.data.pipeline import eval_batches, train_batches
@@ -126,6 +127,42 @@ def test_shrink_averages_images_and_takes_the_nearest_label():
     assert (one["size"] == 8).all() and one["boxes"][1, 0].tolist() == [0, 4, 7.5, 8]
     assert (one["label"][0, :15, :16] < 2).all()
     assert (one["label"][0] == 255).sum() == 64 * 64 - 15 * 16
+
+
+def test_a_border_weighs_the_pixels_and_leaves_the_instances_out():
+    plain = take(1, keys=("label", "instances"))[0]
+    batch = take(1, Numbered(border=Border()))[0]
+    assert batch["weight"].dtype == np.float32
+    assert batch.keys() - take(1)[0].keys() == {"weight"}
+    maps = zip(plain["label"], plain["instances"], strict=True)
+    np.testing.assert_array_equal(batch["weight"], [Border()(*pair) for pair in maps])
+    assert "instances" in take(1, Numbered(border=Border()), keys=("label", "instances"))[0]
+
+
+@pytest.mark.parametrize("size", [(5, 9), (8, 8), (11, 23)])
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_weights_are_shrunk_cropped_and_padded_with_their_label(monkeypatch, size, shrink):
+    monkeypatch.setattr(Border, "__call__", lambda self, label, _: label + np.float32(0.5))
+    for batch in take(2, Numbered(border=Border(), sizes=(size,) * 10, shrink=shrink)):
+        label = batch["label"]
+        assert label.min() == 0 and batch["weight"].shape == (4, 8, 8)
+        np.testing.assert_array_equal(batch["weight"], np.where(label == 255, 0, label + 0.5))
+
+
+def test_weights_are_made_once(monkeypatch):
+    made, make = [], Border.__call__
+    monkeypatch.setattr(Border, "__call__", lambda *maps: made.append(0) or make(*maps))
+    take(15, Numbered(border=Border()))  # 6 epochs
+    assert 10 <= len(made) <= 20  # two threads may make the same one
+
+
+def test_evaluation_weighs_nothing():
+    assert "weight" not in next(eval_batches(Numbered(border=Border()), batch=2))
+
+
+def test_a_border_without_instances_is_one_clear_line(folder):
+    with pytest.raises(InputError, match="want instances; Folder has none; say data.border:none"):
+        take(1, Folder(folder(4), border=Border()))
 
 
 def test_evaluation_reads_every_example_once_in_buckets():

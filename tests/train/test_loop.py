@@ -11,6 +11,7 @@ import pytest
 import encdec
 from encdec import parallel
 from encdec.checkpoint import Checkpoints
+from encdec.data.border import Border
 from encdec.errors import InputError
 from encdec.evaluate import evaluate, evaluator
 from encdec.report import history
@@ -128,6 +129,13 @@ def test_losses_fall_and_rates_follow_the_schedule(tiny, finished):
     lines, rate = [x for x in history(finished) if "loss" in x], Optimizer().rate_at(8)
     assert [line["rate"] for line in lines] == [float(rate(i)) for i in range(8)]
     assert lines[0]["memory_mib"] > 0
+
+
+def test_a_border_weighs_the_loss(tiny, finished, tmp_path):
+    data = dataclasses.replace(tiny().data, border=Border())
+    run(tiny(data=data, steps=2), tmp_path)
+    pairs = zip(history(tmp_path)[:2], history(finished), strict=False)
+    assert all(abs(one["loss"] - other["loss"]) > 1e-3 for one, other in pairs)
 
 
 @pytest.mark.parametrize(
