@@ -22,7 +22,7 @@ def experiment() -> Experiment:
         data=ISBI(),
         augment=Augment(size=(444, 444), rotate=180.0, colour=0.2, elastic=10.0, border="mirror"),
         task=Segment(2, also=("membranes",)),
-        optimizer=Optimizer("sgd", rate=1e-2, momentum=0.99, decay=0.0),
+        optimizer=Optimizer("sgd", rate=2e-3, momentum=0.99, decay=0.0, clip=1.0),
         steps=1500,
         batch=1,
         save_every=250,

@@ -17,8 +17,8 @@ class Border:
 
     d1 and d2 are the distances of a background pixel to the nearest pixel of the nearest and of the
     second nearest instance: 1 and 1 in a gap one pixel wide. Inside an instance, and with fewer
-    than two of them, the second term is 0; cells without a pixel of background between them have
-    to be cut apart before (§3).
+    than two of them, the second term is 0. Pixels of label 0 are in no instance: so the border that
+    is cut between touching cells (§3) counts as the gap that it is.
 
     Attributes:
       w0: the second term's limit as the gap closes.
@@ -43,6 +43,7 @@ class Border:
     ) -> Float32[np.ndarray, "h w"]:
         """The weights, 0 where the label is 255; within 2e-8 w0 of the equation."""
         by_class = balanced(label) if self.balance else 1.0
+        instances = np.where(label == 0, 0, instances)
         gap = gaps(instances, 6 * self.sigma)  # beyond 6 sigma the term is less than 2e-8 w0
         weight = by_class + self.w0 * np.exp(-(gap**2) / (2 * self.sigma**2))
         return np.where(label == IGNORE, 0, weight).astype(np.float32)

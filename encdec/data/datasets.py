@@ -44,7 +44,8 @@ class Dataset:
     Attributes:
       split: what evaluation reads; training always reads "train".
       shrink: the net sees images reduced by this factor, and is scored at full size.
-      border: U-Net's weight map, from the instances; training batches then have "weight".
+      border: U-Net's weight map, from the instances: training batches then have "weight". Made
+        once an image and kept in memory, 4 bytes a pixel.
     """
 
     split: str = "val"

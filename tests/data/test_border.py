@@ -116,3 +116,13 @@ def test_wrong_settings_are_one_clear_line(wrong):
     with pytest.raises(InputError, match="wants w0 .* came; change --data.border.w0") as error:
         dataclasses.replace(Border(), **wrong)
     assert "\n" not in str(error.value)
+
+
+def test_the_cut_between_touching_cells_is_a_gap():
+    instances = np.zeros((9, 20), np.int32)
+    instances[:, :10], instances[:, 10:] = 1, 2
+    label = np.ones((9, 20), np.uint8)
+    label[:, 9:11] = 0  # as `separation` leaves it
+    weight = Border(balance=False)(label, instances)
+    np.testing.assert_allclose(weight[:, 9:11], 1 + 10 * np.exp(-(3**2) / 50), rtol=1e-6)
+    assert (weight[:, :9] == 1).all() and (weight[:, 11:] == 1).all()

@@ -1,0 +1,37 @@
+"""A U-Net on the retinal vessels of CHASE_DB1: children 1-8 to train on, 9 and 10 to score.
+
+python experiments/chase_unet.py --data.root DIR
+"""
+
+from encdec import cli
+from encdec.data.augment import Augment
+from encdec.data.biomedical import ChaseDB1
+from encdec.decoders.unet import DoubleConv, UNet
+from encdec.encoders.plain import Plain
+from encdec.experiment import Experiment
+from encdec.heads.pixel import Pixel
+from encdec.model import EncoderDecoder
+from encdec.tasks.segment import Segment
+from encdec.train.optimizer import Optimizer
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        model=EncoderDecoder(
+            Plain((16, 32, 64, 128, 256), norm="batch"),
+            UNet(channels=(128, 64, 32, 16), refine=DoubleConv(norm="batch")),
+            Pixel(2),
+        ),
+        data=ChaseDB1(),
+        augment=Augment(
+            size=(256, 256), scale=(0.8, 1.25), rotate=180.0, colour=0.2, border="mirror"
+        ),
+        task=Segment(2, also=("roc",)),
+        optimizer=Optimizer(rate=1e-3),
+        steps=1000,
+        batch=4,
+    )
+
+
+if __name__ == "__main__":
+    cli.main(experiment())

@@ -1,0 +1,45 @@
+"""A U-Net on the nuclei of the Data Science Bowl 2018, with and without the border weight map.
+
+python experiments/dsb2018_unet.py --data.root DIR                      # all pixels weigh the same
+python experiments/dsb2018_unet.py data.border:border --data.root DIR   # U-Net's equation 2
+
+Padded and normalised, unlike the paper's, so that whole images of 256x256 pixels are one tile.
+"""
+
+from encdec import cli
+from encdec.data.augment import Augment
+from encdec.data.biomedical import DSB2018
+from encdec.decoders.unet import DoubleConv, UNet
+from encdec.encoders.plain import Plain
+from encdec.experiment import Experiment
+from encdec.heads.pixel import Pixel
+from encdec.model import EncoderDecoder
+from encdec.tasks.segment import Segment
+from encdec.train.optimizer import Optimizer
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        model=EncoderDecoder(
+            Plain((16, 32, 64, 128, 256), norm="batch"),
+            UNet(channels=(128, 64, 32, 16), refine=DoubleConv(norm="batch")),
+            Pixel(2),
+        ),
+        data=DSB2018(),
+        augment=Augment(
+            size=(256, 256),
+            scale=(0.75, 1.33),
+            rotate=180.0,
+            colour=0.2,
+            elastic=5.0,
+            border="mirror",
+        ),
+        task=Segment(2, also=("objects",)),
+        optimizer=Optimizer(rate=1e-3),
+        steps=1000,
+        batch=4,
+    )
+
+
+if __name__ == "__main__":
+    cli.main(experiment())
