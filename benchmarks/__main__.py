@@ -23,6 +23,7 @@ from encdec.train.folder import environment
 @dataclass(frozen=True)
 class Benchmark:
     """Attributes:
+    rounds: in each of which every contender runs once.
     out: file for the records.
     """
 
@@ -33,7 +34,7 @@ class Benchmark:
 @dataclass(frozen=True)
 class Networks(Benchmark):
     """Attributes:
-    names: of the networks; none for all.
+    names: of the networks, as the table has them; none for all.
     """
 
     names: tuple[str, ...] = ()
@@ -73,6 +74,8 @@ def main() -> None:
     args = sys.argv[1:]
     if args == ["report"]:
         return report()
+    if args in (["--help"], ["-h"]):
+        return print(__doc__.strip())
     if not args or args[0] not in KINDS:
         raise InputError(
             f"wanted one of {', '.join(KINDS)}, report; got {' '.join(args) or 'nothing'}"

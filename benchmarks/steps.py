@@ -199,8 +199,8 @@ def stepper(compiled: Callable, first: tuple, images: jax.Array, labels: jax.Arr
 def linen_layers() -> ExitStack:
     """While it is open, networks are traced with the layers that linen and jax.image have."""
 
-    def deconvolved(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-        return lax.conv_transpose(x, kernel, (stride, stride), "SAME")
+    def deconvolved(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> jax.Array:
+        return lax.conv_transpose(x, kernel, (stride, stride), padding)
 
     class BatchNorm(nn.Module):
         relu: bool

@@ -87,39 +87,40 @@ def summed(sums: Callable[..., Any], logits: Logits, labels: LabelsOrSets, weigh
     rows = min(max(1, BAND * height // logits.size), height)
     bands = height // rows
 
-    def band(array: Array | None, start: Any, rows: int) -> Array | None:
-        return None if array is None else lax.dynamic_slice_in_dim(array, start, rows, 1)
+    def band(tree: Any, start: Any, rows: int) -> Any:
+        return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, rows, 1), tree)
 
-    def of(logits: Logits, start: Any, rows: int) -> Any:
-        return sums(logits, *(band(array, start, rows) for array in (labels, weights)))
+    def of(floats: Any, start: Any, rows: int) -> Any:
+        return sums(floats[0], band(labels, start, rows), floats[1])
 
-    def forward(logits: Logits) -> Any:
+    def forward(floats: Any) -> Any:
         def add(i: Array, total: Any) -> Any:
-            more = of(band(logits, i * rows, rows), i * rows, rows)
+            more = of(band(floats, i * rows, rows), i * rows, rows)
             return jax.tree.map(jnp.add, total, more)
 
-        total = lax.fori_loop(1, bands, add, of(logits[:, :rows], 0, rows))
+        total = lax.fori_loop(1, bands, add, of(band(floats, 0, rows), 0, rows))
         if left := height % rows:
-            total = jax.tree.map(jnp.add, total, of(logits[:, -left:], height - left, left))
+            more = of(band(floats, height - left, left), height - left, left)
+            total = jax.tree.map(jnp.add, total, more)
         return total
 
-    def backward(logits: Logits, cotangent: Any) -> tuple[Logits]:
-        def pulled(start: Any, rows: int) -> Logits:
-            return jax.vjp(lambda part: of(part, start, rows), band(logits, start, rows))[1](
-                cotangent
-            )[0]
+    def backward(floats: Any, cotangent: Any) -> tuple[Any]:
+        def put(grads: Any, start: Any, rows: int) -> Any:
+            part = band(floats, start, rows)
+            found = jax.vjp(lambda part: of(part, start, rows), part)[1](cotangent)[0]
+            return jax.tree.map(
+                lambda x, y: lax.dynamic_update_slice_in_dim(x, y, start, 1), grads, found
+            )
 
-        def put(i: Array, grad: Logits) -> Logits:
-            return lax.dynamic_update_slice_in_dim(grad, pulled(i * rows, rows), i * rows, 1)
-
-        grad = lax.fori_loop(0, bands, put, jnp.zeros_like(logits))
+        grads = jax.tree.map(jnp.zeros_like, floats)
+        grads = lax.fori_loop(0, bands, lambda i, grads: put(grads, i * rows, rows), grads)
         if left := height % rows:
-            grad = grad.at[:, -left:].set(pulled(height - left, left))
-        return (grad,)
+            grads = put(grads, height - left, left)
+        return (grads,)
 
     total = jax.custom_vjp(forward)
-    total.defvjp(lambda logits: (forward(logits), logits), backward)
-    return total(logits)
+    total.defvjp(lambda floats: (forward(floats), floats), backward)
+    return total((logits, weights))
 
 
 def cross_entropy(

@@ -262,16 +262,16 @@ def test_bands_of_rows_add_up_to_the_whole(monkeypatch, name, kind, band):
     logits, labels = case(kind, (2, 7, 5))  # 7 rows: in bands of 2 or less one is left
     weights = jnp.asarray(RNG.uniform(size=labels.shape[:3]), jnp.float32)
 
-    def mean(logits):
+    def mean(logits, weights):
         total, count = LOSSES[name](logits, labels, weights=weights)
         return total / count
 
-    both = jax.value_and_grad(mean)
-    whole = jax.jit(both, compiler_options=QUICK)(logits)
+    both = jax.value_and_grad(mean, (0, 1))
+    whole = jax.jit(both, compiler_options=QUICK)(logits, weights)
     monkeypatch.setattr(losses, "LARGE", 0)
     monkeypatch.setattr(losses, "BAND", band)
-    banded = jax.jit(lambda logits: both(logits), compiler_options=QUICK)(logits)
-    for a, b in zip(banded, whole, strict=True):
+    banded = jax.jit(lambda *floats: both(*floats), compiler_options=QUICK)(logits, weights)
+    for a, b in zip(jax.tree.leaves(banded), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 

@@ -219,13 +219,15 @@ class ConvTranspose(nn.Module):
         gaussian = nn.initializers.normal(math.sqrt(2 / near) * self.stride / self.kernel)
         init = {"gaussian": gaussian, "nearest": one_draw(gaussian), "bilinear": bilinear_init}
         if self.weights == "learned":
-            kernel = self.param("kernel", init[self.start], shape)
+            kernel = self.param("kernel", init[self.start], shape, jnp.float32)
         elif self.weights == "grouped":
-            kernel = self.param("kernel", init[self.start], (*shape[:2], 1, self.channels))
+            grouped = (*shape[:2], 1, self.channels)
+            kernel = self.param("kernel", init[self.start], grouped, jnp.float32)
             kernel = kernel * jnp.eye(self.channels)[None, None]
         else:
             kernel = bilinear_init(jax.random.key(0), shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[-1:]) if self.bias else None
+        zeros = nn.initializers.zeros
+        bias = self.param("bias", zeros, shape[-1:], jnp.float32) if self.bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = conv_transpose(x, kernel, self.stride, self.padding)
         return x if bias is None else x + bias[None, None, None]

@@ -102,10 +102,10 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         width = x.shape[-1:]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, width)
-        variance = self.variable("batch_stats", "var", jnp.ones, width)
-        scale = self.param("scale", nn.initializers.ones, width)
-        bias = self.param("bias", nn.initializers.zeros, width)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, width, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)
         x = x if self.dtype is None else x.astype(self.dtype)
         if not train:
             return affine(x, scale, bias, mean.value, variance.value, self.relu)
