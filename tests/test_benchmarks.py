@@ -102,3 +102,17 @@ def test_the_memory_that_steps_add_is_their_peak():
     del kept
     found, source = added(lambda: np.ones(64 * MIB, np.uint8).sum())
     assert source == "VmHWM" and 63 * MIB < found < 72 * MIB
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_python_loop_over_the_parts_gives_the_walks_labels(monkeypatch):
+    if not all(map(find_spec, ("torch", "monai"))):
+        pytest.skip("pip install -e '.[bench]' for the peers")
+    from benchmarks import tiles
+
+    image = np.random.default_rng(0).integers(0, 256, (640, 48, 3), np.uint8)
+    (walk, once), (loop, again) = (f(image, 0.008) for f in (tiles.walked, tiles.looped))
+    assert once == again > 1
+    labels = walk()
+    assert len(np.unique(labels)) > 1
+    np.testing.assert_array_equal(labels, loop())
