@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from flax import linen as nn
+
 from encdec.data.augment import Augment
 from encdec.data.datasets import Dataset
 from encdec.errors import InputError
@@ -66,7 +68,8 @@ def to_json(value: Any) -> Any:
     if is_dataclass(value):
         kind = type(value)
         named = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
-        linen = {"parent", "name"}  # where the module stands, not what it is
+        # Where a module stands, not what it is; an optimizer's name is what it is.
+        linen = {"parent", "name"} if isinstance(value, nn.Module) else set()
         return {"is": f"{kind.__module__}:{kind.__qualname__}"} | {
             name: to_json(field) for name, field in named.items() if name not in linen
         }

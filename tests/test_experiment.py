@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from encdec.data.border import Border
+from encdec.data.datasets import TFDS
 from encdec.errors import InputError
 from encdec.experiment import differences, from_json, load, to_json
+from encdec.train.optimizer import Optimizer
 
 SCRIPTS = sorted(path for path in (Path(__file__).parent.parent / "experiments").glob("*_*.py"))
 
@@ -28,6 +30,11 @@ def test_every_script_survives_json(path):
     again = from_json(json.loads(text))
     assert again == experiment and hash(again.model) == hash(experiment.model)
     assert to_json(again) == to_json(experiment)
+
+
+def test_names_that_are_no_modules_survive_json(tiny):
+    for experiment in (tiny(optimizer=Optimizer("sgd")), tiny(data=TFDS(name="oxford_iiit_pet"))):
+        assert from_json(json.loads(json.dumps(to_json(experiment)))) == experiment
 
 
 def test_paths_survive_json(tiny):

@@ -16,12 +16,15 @@ from PIL import Image
 
 from encdec import cli
 from encdec.data.datasets import CAMVID
+from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.experiment import to_json
 from encdec.train.loop import check_classes
 from encdec.train.step import create_state, train_step
 
 SCRIPTS = sorted((Path(__file__).parent.parent / "experiments").glob("*_*.py"))
+COMPARED = [path for path in SCRIPTS if path.stem.startswith(("camvid", "shapes"))]
+VOC = [path for path in SCRIPTS if path.stem.startswith("voc")]
 DEFAULT = {"camvid_fcn8s"}  # the others take half a minute each: -m slow
 
 
@@ -49,10 +52,10 @@ def camvid(tmp_path_factory):
 def test_there_is_a_script_for_each_model_and_data_set():
     models = ("fcn16s", "fcn32s", "fcn8s", "fpn", "unet")
     wanted = [f"{data}_{model}" for data in ("camvid", "shapes") for model in models]
-    assert [path.stem for path in SCRIPTS] == wanted
+    assert [path.stem for path in COMPARED] == wanted
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
 def test_the_comparison_trains_the_same_models_by_the_same_recipe(path):
     compare, alone = script(SCRIPTS[0].parent / "compare.py"), script(path).experiment()
     job = compare.DEFAULTS[path.stem.split("_")[0]]
@@ -61,6 +64,36 @@ def test_the_comparison_trains_the_same_models_by_the_same_recipe(path):
     compared = to_json(compare.experiment(job, model, alone.seed))
     for part in ("model", "augment", "task", "optimizer", "batch", "seed"):
         assert compared[part] == to_json(alone)[part], part
+
+
+@pytest.mark.parametrize("stage, name", [*enumerate(["32s", "16s", "8s"])])
+def test_the_stages_train_as_the_scripts_of_the_published_nets_do(stage, name):
+    stages = script(SCRIPTS[0].parent / "stages.py")
+    alone = to_json(script(SCRIPTS[0].parent / f"voc_fcn{name}.py").experiment())
+    staged = to_json(stages.experiment(stages.DEFAULTS["voc"], stage))
+    for part in ("model", "data", "augment", "task", "optimizer", "steps", "batch", "seed"):
+        assert staged[part] == alone[part], part
+    assert (staged["start"] is None) == (alone["start"] is None) == (stage == 0)
+
+
+def test_three_stages_at_toy_size(tiny, tmp_path, capsys):
+    """Each starts from the one before; a second call trains nothing."""
+    stages = script(SCRIPTS[0].parent / "stages.py")
+    job = dataclasses.replace(
+        stages.DEFAULTS["shapes"],
+        data=tiny().data,
+        augment=tiny().augment,
+        encoder=ResNet((1, 1, 1, 1), width=4),
+        steps=2,
+        batch=4,
+        workdir=tmp_path,
+    )
+    rows = stages.train(job)
+    assert [row["starts from"] for row in rows] == ["random weights", "FCN-32s", "FCN-16s"]
+    assert capsys.readouterr().out.count("step 1/2") == 3
+    again = stages.train(job)
+    assert again == rows == json.loads((tmp_path / "table.json").read_text())
+    assert "step 1/2" not in capsys.readouterr().out
 
 
 def test_a_comparison_has_at_least_one_seed():
@@ -103,7 +136,7 @@ def test_the_step_at_full_size_fits_together(path):
     "path",
     [
         pytest.param(path, id=path.stem, marks=() if path.stem in DEFAULT else pytest.mark.slow)
-        for path in SCRIPTS
+        for path in COMPARED
     ],
 )
 def test_two_steps_at_toy_size(path, tiny, camvid, tmp_path, monkeypatch, capfd):
@@ -121,6 +154,66 @@ def test_two_steps_at_toy_size(path, tiny, camvid, tmp_path, monkeypatch, capfd)
     assert all(np.isfinite(line["loss"]) for line in lines[:2])
     assert 0 <= lines[2]["val"]["mean_iou"] <= 1
     assert (tmp_path / "run" / path.name).read_text() == path.read_text()
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def biomedical(tmp_path_factory):
+    """Folders in the forms of the three sets, with images of 64x64."""
+    root, rng = tmp_path_factory.mktemp("biomedical"), np.random.default_rng(0)
+    for name in ("isbi", "dsb2018/train/images", "dsb2018/train/masks", "chase"):
+        (root / name).mkdir(parents=True)
+    (root / "dsb2018" / "val").symlink_to(root / "dsb2018" / "train")
+    ids = np.kron(np.arange(16).reshape(4, 4), np.ones((16, 16), int))
+
+    def grey(high=256):
+        return Image.fromarray(rng.integers(0, high, (64, 64)).astype(np.uint8))
+
+    pages = [Image.fromarray((ids % 5 > 0).astype(np.uint8) * 255) for _ in range(3)]
+    for file, stack in (("volume", [grey() for _ in range(3)]), ("labels", pages)):
+        stack[0].save(root / "isbi" / f"train-{file}.tif", save_all=True, append_images=stack[1:])
+    for i in range(3):
+        grey().save(root / "dsb2018/train/images" / f"{i}.png")
+        Image.fromarray(ids.astype(np.uint16)).save(root / "dsb2018/train/masks" / f"{i}.png")
+        grey().convert("RGB").save(root / "chase" / f"Image_0{i + 8}L.jpg".replace("010", "10"))
+        drawn = Image.fromarray((ids % 3 == 0).astype(np.uint8) * 255).convert("1")
+        drawn.save(root / "chase" / f"Image_0{i + 8}L_1stHO.png".replace("010", "10"))
+    return root
+
+
+@pytest.mark.parametrize(
+    "name, flags, scores",
+    [
+        (
+            "isbi",
+            ("--data.validate", "2", "3", "--augment.size", "76", "76"),
+            {"v_rand", "v_info", "rand_error", "pixel_error"},
+        ),
+        pytest.param(
+            "dsb2018",
+            ("data.border:border", "--augment.size", "32", "32"),
+            {"object_f1", "object_ap", "seg"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "chase",
+            ("--augment.size", "32", "32"),
+            {"auc", "sensitivity", "specificity", "f1"},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_biomedical_sets_at_toy_size(name, flags, scores, biomedical, tmp_path, monkeypatch, capfd):
+    """The nets as they are but for width and depth; the batch of one tile on one device alone."""
+    path = SCRIPTS[0].parent / f"{name}_unet.py"
+    size = ["--model.encoder.channels", "4", "4", "--model.decoder.strides", "1", "2"]
+    size += ["--model.decoder.channels", "4", "--batch", "4", "--steps", "2"]
+    run = [*flags, "--data.root", biomedical / name, *size, "--workdir", tmp_path / "run"]
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, run)])
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # `main` adds to it
+    cli.main(script(path).experiment())
+    lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert scores <= set(lines[-1]["val"])
     assert (tmp_path / "run" / "report.html").is_file()
 
 

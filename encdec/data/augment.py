@@ -20,6 +20,9 @@ from encdec.errors import InputError
 FILL = {"label": IGNORE, "instances": 0, "weight": 0}
 """What lies outside the image, in the maps that are read by nearest neighbour."""
 
+CELL = 32
+"""Rows and columns of a patch that is kept or dropped: the stride of FCN's last layer."""
+
 Example = dict[str, Shaped[Array, "..."]]
 Point = Float[Array, "2"]
 
@@ -43,6 +46,8 @@ class Augment:
       border: what lies outside the image. "edge": its edge pixels, label 255, weight 0. "mirror":
         image, label, instances and weights mirrored, the edge pixel not repeated (U-Net Fig. 2;
         `numpy.pad` calls it "reflect"). Not for boxes.
+      keep: share of the pixels whose loss counts, drawn in squares of 32 (FCN §4.3, patch sampling:
+        no faster than whole images).
     """
 
     size: tuple[int, int]
@@ -52,6 +57,7 @@ class Augment:
     colour: float = 0.0
     elastic: float = 0.0
     border: Literal["edge", "mirror"] = "edge"
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -60,7 +66,8 @@ class Augment:
             raise InputError(f"augment scale wants 0 < low <= high, got {self.scale}")
         if self.border not in ("edge", "mirror"):
             raise InputError(f"augment border wants 'edge' or 'mirror', got {self.border!r}")
-        for name, highest in (("flip", 1), ("colour", 1), ("rotate", 180), ("elastic", inf)):
+        limits = {"flip": 1, "colour": 1, "rotate": 180, "elastic": inf, "keep": 1}
+        for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise InputError(f"augment {name} wants 0 to {highest}, got {getattr(self, name)}")
 
@@ -85,7 +92,8 @@ class Augment:
         return jax.vmap(self._one)(keys, batch)
 
     def _one(self, key: PRNGKeyArray, example: Example) -> Example:
-        place_key, flip_key, scale_key, angle_key, colour_key, bend_key = jax.random.split(key, 6)
+        keys = jax.random.split(key, 7)
+        place_key, flip_key, scale_key, angle_key, colour_key, bend_key, keep_key = keys
         mirror = jnp.where(jax.random.bernoulli(flip_key, self.flip), -1.0, 1.0)
         place = jax.random.uniform(place_key, (2,))
         valid = example["size"]
@@ -112,6 +120,10 @@ class Augment:
             moved = self._warp(example, centre, matrix, bend_key)
         if self.colour:
             moved["image"] = recolour(colour_key, moved["image"], self.colour)
+        if self.keep < 1:
+            cells = jax.random.bernoulli(keep_key, self.keep, [-(-n // CELL) for n in self.size])
+            kept = jnp.repeat(jnp.repeat(cells, CELL, 0), CELL, 1)[: self.size[0], : self.size[1]]
+            moved["weight"] = moved.get("weight", 1.0) * kept
         if "boxes" in example:
             moved |= self._boxes(example, centre, matrix)
         rest = {name: value for name, value in example.items() if name not in moved}

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from encdec.errors import InputError
-from encdec.experiment import Experiment, differences, to_json
+from encdec.experiment import Experiment, differences, from_json, to_json
 
 
 def open_folder(experiment: Experiment, folder: Path) -> None:
@@ -44,12 +44,17 @@ def open_folder(experiment: Experiment, folder: Path) -> None:
 
 
 def _read(path: Path) -> Any:
+    """The experiment as this version would write it: fields that are new have their defaults."""
     try:
-        return json.loads(path.read_text())
+        written = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path} cannot be read ({error}); restore it, or give another --workdir"
         ) from error
+    try:
+        return to_json(from_json(written))
+    except (InputError, KeyError):  # it holds classes of the user's own
+        return written
 
 
 def environment() -> dict[str, str]:

@@ -349,3 +349,22 @@ def test_boxes_that_cannot_go_along_are_refused(options):
     ) as error:
         Augment((8, 8), **options)(KEY, batch)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_patches_of_32_pixels_are_kept_or_dropped_whole(weighted):
+    batch = scenes(4, 100, 130)
+    batch["size"][:] = 100, 130
+    if not weighted:
+        del batch["weight"]
+    whole = run(Augment((100, 130), flip=0.0), KEY, batch)
+    patches = run(Augment((100, 130), flip=0.0, keep=0.4), KEY, batch)
+    np.testing.assert_array_equal(patches["image"], whole["image"])
+    weight = np.asarray(patches["weight"])
+    kept = weight > 0
+    np.testing.assert_array_equal(
+        weight[kept], np.asarray(whole["weight"])[kept] if weighted else 1
+    )
+    cells = kept[:, ::32, ::32]
+    np.testing.assert_array_equal(kept, np.kron(cells, np.ones((32, 32), bool))[:, :100, :130])
+    assert 0.2 < cells.mean() < 0.6 and len(np.unique(cells.reshape(4, -1), axis=0)) == 4

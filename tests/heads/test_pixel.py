@@ -78,3 +78,22 @@ def test_fewer_than_one_class_is_an_error(classes):
 @pytest.mark.parametrize("stride, cells", [(1, 1), (2, 2), (8, 2)])
 def test_reach(stride, cells):
     assert Pixel().reach((stride, 2 * stride)) == {stride: cells}
+
+
+def test_deep_supervision_scores_every_level_in_training_alone():
+    maps = {2: draw(1, 4, 4, 3), 4: draw(1, 2, 2, 5)}
+    head = Pixel(2, deep=True)
+    init = jax.jit(lambda m: head.init(jax.random.key(0), m, size=(8, 7), train=False))
+    params = init(maps)["params"]
+    assert params["score_s4"]["kernel"].shape == (1, 1, 5, 2)
+    trained = head.apply({"params": params}, maps, size=(8, 7), train=True)
+    assert {name: x.shape for name, x in trained.items()} == {
+        "logits": (1, 8, 7, 2),
+        "aux_s4": (1, 8, 7, 2),
+    }
+    tested = head.apply({"params": params}, maps, size=(8, 7), train=False)
+    assert set(tested) == {"logits"}
+    np.testing.assert_array_equal(tested["logits"], trained["logits"])
+    alone = {"params": {"score": params["score_s4"]}}
+    of_the_coarse = Pixel(2).apply(alone, {4: maps[4]}, size=(8, 7), train=False)["logits"]
+    np.testing.assert_allclose(trained["aux_s4"], of_the_coarse, atol=1e-6)

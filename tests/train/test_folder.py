@@ -40,6 +40,18 @@ def test_the_same_experiment_opens_its_folder_again(tiny, tmp_path):
     open_folder(tiny(), tmp_path)
 
 
+def test_so_does_one_that_was_written_before_a_field_was_added(tiny, tmp_path):
+    open_folder(tiny(), tmp_path)
+    path = tmp_path / "experiment.json"
+    written = json.loads(path.read_text())
+    del written["remat"], written["augment"]["elastic"]
+    path.write_text(json.dumps(written))
+    open_folder(tiny(), tmp_path)
+    path.write_text(json.dumps(written | {"steps": 7}))
+    with pytest.raises(InputError, match="other values of --steps:"):
+        open_folder(tiny(), tmp_path)
+
+
 @pytest.mark.parametrize(
     "change, flag",
     [
