@@ -42,6 +42,12 @@ def unsmoothed():
     return params
 
 
+@pytest.mark.paper(
+    "FPN §3",
+    says="1x1 laterals and 3x3 outputs, all of d = 256 channels",
+    does="3,344,384 parameters on ResNet-50; 1,082,368 with d = 128",
+    differs="",
+)
 @pytest.mark.parametrize(
     "channels, width, parameters",
     [(RESNET50, 256, 3_344_384), (RESNET18, 256, 2_607_104), (RESNET50, 128, 1_082_368)],
@@ -56,6 +62,12 @@ def test_parameters_of_the_paper(channels, width, parameters):
     assert count(variables["params"]) == parameters
 
 
+@pytest.mark.paper(
+    "FPN §3",
+    says="P2 … P5 have the sizes of C2 … C5",
+    does="200x250, 100x125, 50x63, 25x32 of 800x1000 pixels",
+    differs="",
+)
 def test_sizes_of_the_paper():
     sizes = {4: (200, 250), 8: (100, 125), 16: (50, 63), 32: (25, 32)}
     maps = {
@@ -68,6 +80,12 @@ def test_sizes_of_the_paper():
     assert {s: x.shape for s, x in pyramid.items()} == {s: (1, *sizes[s], 256) for s in STRIDES}
 
 
+@pytest.mark.paper(
+    "FPN §3",
+    says="no nonlinearity in the extra layers",
+    does="weighted sums of pyramids come out as weighted sums",
+    differs="",
+)
 def test_the_neck_is_affine():
     a, b = pyramid(1), pyramid(2)
     mixed = {s: 3 * a[s] - 2 * b[s] for s in STRIDES}  # affine: weights that add up to one
@@ -76,6 +94,12 @@ def test_the_neck_is_affine():
         np.testing.assert_allclose(apply(PARAMS, mixed)[s], expected, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.paper(
+    "FPN §3",
+    says="the coarser map is upsampled by 2, nearest neighbour",
+    does="without laterals, finer levels are exact 2x, 4x, 8x copies of the coarsest",
+    differs="",
+)
 def test_without_lateral_weights_finer_levels_are_exact_copies_of_the_coarsest():
     params = unsmoothed()
     for s in (4, 8, 16):
@@ -94,6 +118,12 @@ def test_without_the_coarsest_lateral_p5_is_its_bias():
     np.testing.assert_allclose(apply(params, pyramid())[32], np.broadcast_to(bias, (1, 2, 2, 3)))
 
 
+@pytest.mark.paper(
+    "FPN §3",
+    says="the upsampled map and the lateral are added",
+    does="each merged map is the lateral plus the doubled coarser one",
+    differs="",
+)
 def test_merged_maps_are_lateral_plus_the_coarser_doubled():
     maps, merged = pyramid(), apply(unsmoothed(), pyramid())
     for s in (4, 8, 16):
@@ -103,6 +133,12 @@ def test_merged_maps_are_lateral_plus_the_coarser_doubled():
         np.testing.assert_allclose(merged[s], lateral + doubled, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.paper(
+    "FPN §3",
+    says="a 3x3 convolution on each merged map gives the final one",
+    does="it is outside the path: one level's 3x3 changes that level alone",
+    differs="",
+)
 def test_the_recursion_takes_maps_from_before_the_smoothing():
     before = apply(PARAMS, pyramid())
     for s in STRIDES:
@@ -111,7 +147,29 @@ def test_the_recursion_takes_maps_from_before_the_smoothing():
         assert {t for t in STRIDES if (after[t] != before[t]).any()} == {s}
 
 
+@pytest.mark.paper(
+    "FPN §3",
+    says="top-down: coarser levels feed finer ones",
+    does="the gradient of P_k reaches C_k and all coarser maps, no finer one",
+    differs="",
+)
 @pytest.mark.parametrize("level", STRIDES)
 def test_the_gradient_of_a_level_reaches_its_skip_and_coarser_ones_only(level):
     grads = jax.jit(jax.grad(lambda m: (apply(PARAMS, m)[level] ** 2).sum()))(pyramid())
     assert {s for s, g in grads.items() if g.any()} == {s for s in STRIDES if s >= level}
+
+
+@pytest.mark.paper(
+    "FPN release",
+    says="Xavier fill of the pyramid's convolutions, biases 0",
+    does="uniform in ±sqrt(3/N), N the incoming nodes",
+    differs="",
+)
+def test_the_start_of_the_pyramid():
+    maps = {s: jnp.zeros((1, 64 // s, 64 // s, 64)) for s in (16, 32)}
+    params = FPN((16, 32), 64).init(jax.random.key(0), maps, train=False)["params"]
+    for layer in params.values():
+        kernel, bias = np.asarray(layer["conv"]["kernel"]), layer["conv"]["bias"]
+        bound = np.sqrt(3 / (kernel.size / 64))
+        assert 0.99 * bound < kernel.max() < bound and not bias.any()
+        np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.03)

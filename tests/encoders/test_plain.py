@@ -26,6 +26,12 @@ def test_padded_maps_round_up_at_every_size(size):
         assert (h, w, c) == (-(-size[0] // s), -(-size[1] // s), {1: 4, 2: 5, 4: 6, 8: 7}[s])
 
 
+@pytest.mark.paper(
+    "U-Net §2",
+    says="two 3x3 convolutions a level, 64 to 1024 channels, doubled at each",
+    does="weights of each of the ten: 640, 36,928, … 9,438,208",
+    differs="",
+)
 def test_parameters_of_figure_1():
     images = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
     params = jax.eval_shape(
@@ -88,3 +94,34 @@ def test_maps_are_features_before_pooling_and_after_relu():
     assert maps[1].shape == (1, 6, 7, 2) and maps[2].shape == (1, 3, 4, 3)
     assert min(float(x.min()) for x in maps.values()) == 0
     assert set(variables["params"]) == {"conv1_s1", "conv2_s1", "conv1_s2", "conv2_s2"}
+
+
+@pytest.mark.paper(
+    "U-Net §3.1",
+    says="dropout at the end of the contracting path",
+    does="half of the values of the last two levels; the skip of the last but one carries it, too",
+    differs="",
+)
+def test_dropout_at_the_end_of_the_path_is_in_the_skip_too():
+    encoder, images = Plain((8, 8, 8), dropout=0.5), jnp.ones((1, 32, 32, 1))
+    shapes = jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, train=False), images)
+    variables = jax.tree.map(lambda s: jnp.full(s.shape, 0.1), shapes)
+    still = encoder.apply(variables, images, train=False)
+    maps = encoder.apply(variables, images, train=True, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_array_equal(maps[1], still[1])
+    for s in (2, 4):
+        assert abs((maps[s] == 0).mean() - 0.5) < 0.06
+    np.testing.assert_allclose(maps[2][maps[2] > 0], 2 * still[2][maps[2] > 0], rtol=1e-5)
+    # What goes on down has been dropped as well: the next level is not twice, or none, of itself.
+    share = maps[4][maps[4] > 0] / still[4][maps[4] > 0]
+    assert np.asarray(share).std() > 0.01
+
+
+def test_of_a_colour_image_a_grey_path_sees_the_mean():
+    encoder = Plain((2,), grey=True)
+    images = jnp.asarray(np.random.default_rng(0).uniform(size=(1, 4, 4, 3)), jnp.float32)
+    variables = encoder.init(jax.random.key(0), images, train=False)
+    assert variables["params"]["conv1_s1"]["conv"]["kernel"].shape[2] == 1
+    grey = images.mean(-1, keepdims=True)
+    colour, mean = (encoder.apply(variables, x, train=False)[1] for x in (images, grey))
+    np.testing.assert_array_equal(colour, mean)

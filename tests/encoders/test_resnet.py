@@ -69,6 +69,12 @@ def test_resnet50_has_53120_parameters_of_batch_norm():
     assert count(normed) - count(plain) == 53_120
 
 
+@pytest.mark.paper(
+    "FPN §3",
+    says="C2 … C5 are the stages' last maps, of strides 4, 8, 16, 32",
+    does="maps by stride, rounded up at odd sizes",
+    differs="",
+)
 @pytest.mark.parametrize("size", [(64, 96), (63, 33), (1, 1)])
 @pytest.mark.parametrize(
     "variant, channels",
