@@ -191,6 +191,12 @@ def test_bilinear_keeps_a_ramp_in_the_interior(factor):
     np.testing.assert_allclose(row, np.clip(expected, 0, 5), atol=1e-5)
 
 
+@pytest.mark.paper(
+    "FCN release",
+    says="the bilinear filler: 1/4, 3/4, 3/4, 1/4 for a kernel of 4",
+    does="these, and 1/2, 1, 1/2 for a kernel of 3",
+    differs="",
+)
 @pytest.mark.parametrize(
     "size, ramp", [(4, [0.25, 0.75, 0.75, 0.25]), (3, [0.5, 1, 0.5]), (2, [0.5, 0.5])]
 )
@@ -203,6 +209,12 @@ def test_bilinear_kernels_sum_to_the_stride_squared(size):
     np.testing.assert_allclose(layers.bilinear_kernel(size).sum(), size**2 / 4, rtol=1e-6)
 
 
+@pytest.mark.paper(
+    "FCN release",
+    says="FCN-32s upsamples with a 64x64 bilinear kernel",
+    does="1/4096 at its corner, 0.968994 in its middle",
+    differs="",
+)
 def test_bilinear_kernel_of_fcn_32s():
     kernel = layers.bilinear_kernel(64)
     assert kernel[0, 0] == 1 / 4096
@@ -210,6 +222,12 @@ def test_bilinear_kernel_of_fcn_32s():
     np.testing.assert_allclose(kernel, kernel[::-1, ::-1])
 
 
+@pytest.mark.paper(
+    "FCN release",
+    says="one bilinear kernel for each class, nothing between classes",
+    does="on the diagonal of channels, zeros elsewhere",
+    differs="",
+)
 def test_bilinear_init_keeps_channels_apart():
     kernel = layers.bilinear_init(jax.random.key(0), (4, 4, 3, 3))
     for i in range(3):
@@ -218,6 +236,12 @@ def test_bilinear_init_keeps_channels_apart():
             np.testing.assert_array_equal(kernel[:, :, i, o], expected)
 
 
+@pytest.mark.paper(
+    "FCN §3.3",
+    says="a transposed convolution can be bilinear interpolation",
+    does="equal to bilinear resizing in the interior",
+    differs="scores fade at the border, where nothing lies beyond",
+)
 @pytest.mark.parametrize("factor", [2, 8])
 def test_bilinear_deconvolution_interpolates_in_the_interior(factor):
     x = draw(1, 4, 5, 2)
@@ -236,6 +260,12 @@ def test_centre_crop_takes_the_middle():
     assert layers.centre_crop(x, 9, 6).shape == x.shape
 
 
+@pytest.mark.paper(
+    "U-Net §3",
+    says="3x3 on 64 channels: N = 576, deviation sqrt(2/N)",
+    does="that deviation within 2 %, not truncated",
+    differs="",
+)
 def test_he_normal_is_not_truncated_and_has_deviation_of_its_fan_in():
     kernel = layers.he_normal(jax.random.key(0), (3, 3, 64, 64))
     deviation = np.sqrt(2 / 576)

@@ -44,6 +44,12 @@ def sorted_lovasz(probs, truth):
     return np.sort(errors)[::-1] @ np.diff(jaccard, prepend=0)
 
 
+@pytest.mark.paper(
+    "FCN §4",
+    says="pixels that are ambiguous or masked out are left out of the loss",
+    does="pixels labelled 255 change neither a loss nor its gradient",
+    differs="",
+)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("junk", [3.0, jnp.inf, jnp.nan])
@@ -90,6 +96,12 @@ def test_weights_of_one_are_no_weights_and_of_zero_are_ignored(name, kind):
     )
 
 
+@pytest.mark.paper(
+    "U-Net §3",
+    says="equation 1: a map weighs each pixel's cross entropy",
+    does="a pixel of weight two counts as two pixels",
+    differs="the loss is a weighted mean; the paper's is a sum",
+)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pixel_of_weight_two_is_that_pixel_twice(name, kind):
@@ -146,6 +158,12 @@ def test_cross_entropy_is_the_mean_of_minus_log_softmax():
     assert count == 2
 
 
+@pytest.mark.paper(
+    "FCN §4",
+    says="a multinomial logistic loss of each pixel",
+    does="at scores of 0 ln 21 for each labelled pixel",
+    differs="",
+)
 def test_zero_scores_cost_log_of_the_classes_each():
     labels = jnp.zeros((1, 4, 4), jnp.int32).at[0, 0].set(255)
     total, _ = JITTED["cross_entropy"](jnp.zeros((1, 4, 4, 21)), labels)

@@ -44,6 +44,12 @@ def slow_boundary(guess, truth, k, tolerance):
     return result
 
 
+@pytest.mark.paper(
+    "FCN §5",
+    says="pixel accuracy, mean accuracy, mean IU and frequency weighted IU",
+    does="0.7, 0.708333, 0.535714 and 0.542857 of the matrix (3, 1), (2, 4)",
+    differs="",
+)
 def test_worked_example_of_the_fcn_protocol():
     got = metrics.scores({"confusion": np.array([[3, 1], [2, 4]])})
     want = {
@@ -57,6 +63,12 @@ def test_worked_example_of_the_fcn_protocol():
     assert got == pytest.approx(want, abs=1e-6)
 
 
+@pytest.mark.paper(
+    "FCN release",
+    says="means leave out classes without a value",
+    does="a class absent from truth and prediction drops out; one only predicted has IU 0",
+    differs="",
+)
 def test_absent_classes_drop_out_and_false_ones_score_zero():
     absent = metrics.scores({"confusion": np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])})
     assert absent["mean_iou"] == pytest.approx(0.535714, abs=1e-6)
@@ -98,6 +110,12 @@ def test_boundary_f_by_hand():
     assert got["boundary_f"] == pytest.approx((0.75 + 0) / 2)  # class 1 absent, class 2 only false
 
 
+@pytest.mark.paper(
+    "FCN release",
+    says="void pixels are no part of the evaluation",
+    does="pixels labelled 255 change no count",
+    differs="",
+)
 @pytest.mark.parametrize("k", [2, 5])
 def test_ignored_pixels_change_nothing(k):
     guess, truth = maps(k)
