@@ -7,7 +7,7 @@ from flax import linen as nn
 from encdec.arrays import Dtype, Logits, Map, Maps
 from encdec.errors import InputError
 from encdec.heads import check_classes
-from encdec.layers import Conv, ConvTranspose, Upsampling, bilinear
+from encdec.layers import Conv, ConvTranspose, Upsampling, bilinear, he_normal
 
 
 class Pixel(nn.Module):
@@ -57,6 +57,7 @@ class Pixel(nn.Module):
                 self.classes,
                 (self.convolution,) * 2,
                 padding=self.convolution // 2,
+                kernel_init=he_normal,
                 dtype=self.dtype,
                 name=name,
             )(x)

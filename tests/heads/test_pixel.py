@@ -97,3 +97,18 @@ def test_deep_supervision_scores_every_level_in_training_alone():
     alone = {"params": {"score": params["score_s4"]}}
     of_the_coarse = Pixel(2).apply(alone, {4: maps[4]}, size=(8, 7), train=False)["logits"]
     np.testing.assert_allclose(trained["aux_s4"], of_the_coarse, atol=1e-6)
+
+
+@pytest.mark.paper(
+    "U-Net §3",
+    says="the last layer starts as the others do",
+    does="the 1x1 convolution, too, starts Gaussian of deviation sqrt(2/N)",
+    differs="",
+)
+def test_scores_start_gaussian_of_their_incoming_nodes():
+    maps = {1: jnp.zeros((1, 2, 2, 64))}
+    head = Pixel(200)
+    variables = head.init(jax.random.key(0), maps, size=(2, 2), train=False)
+    kernel = variables["params"]["score"]["kernel"]
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / 64), rtol=0.02)
+    assert np.abs(kernel).max() > 3 * kernel.std()
