@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from encdec.arrays import Dtype, Map
@@ -131,7 +132,7 @@ def bilinear_kernel(size: int) -> Float[Array, "size size"]:
     return jnp.outer(ramp, ramp)
 
 
-def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
     """Each channel upsampled by itself, bilinearly: `bilinear_kernel` on the channel diagonal.
 
     A kernel of one input channel is grouped: one for every channel of the result.
@@ -144,7 +145,7 @@ def bilinear_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp
 def one_draw(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
     """The initialiser, but with the same weights at all places of the kernel."""
 
-    def drawn(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    def drawn(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return jnp.broadcast_to(init(key, (1, 1, *shape[2:]), dtype), shape)
 
     return drawn
