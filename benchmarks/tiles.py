@@ -6,6 +6,7 @@ their own, after the first one has compiled everything.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -43,16 +44,16 @@ PAIR = Pair(
 PARTS, ALL = (0.25, 0.5, 1.0), 8.0
 """GiB that the maps may take: in parts, and for the whole image."""
 
-Contender = tuple[Callable[[], np.ndarray], float]
-"""A call that labels the image, and how many pixels it computes for one of the result."""
+Contender = tuple[Callable[[], np.ndarray], int, float]
+"""A call that labels the image, its parts, and how many pixels it computes for one of these."""
 
 
 def contenders(side: int) -> dict[str, Callable[[], Contender]]:
     """Each by name; made only when it is called."""
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     return {
-        f"MONAI, tiles of {TILE}": lambda: (tiled(image), tile_share(side)),
-        "PyTorch, whole": lambda: (whole(image), 1.0),
+        f"MONAI, tiles of {TILE}": lambda: (tiled(image), *monai_parts(side)),
+        "PyTorch, whole": lambda: (whole(image), 1, 1.0),
         **{f"encdec, {memory} GiB": partial(walked, image, memory) for memory in PARTS},
         f"the same part in a Python loop, {PARTS[0]} GiB": partial(looped, image, PARTS[0]),
         "encdec, whole": partial(walked, image, ALL),
@@ -62,7 +63,7 @@ def contenders(side: int) -> dict[str, Callable[[], Contender]]:
 def rows(*, rounds: int, side: int = SIDE) -> list[dict[str, object]]:
     """One row for each way: seconds for an image, pixels computed, memory added."""
     made = {name: make() for name, make in contenders(side).items()}
-    found = paired({name: call for name, (call, _) in made.items()}, rounds=rounds)
+    found = paired({name: call for name, (call, *_) in made.items()}, rounds=rounds)
     memory = {name: child(name, side) for name in made}
     return [
         {
@@ -70,7 +71,8 @@ def rows(*, rounds: int, side: int = SIDE) -> list[dict[str, object]]:
             "seconds": timing.median_ms / 1e3,
             "ratio": timing.ratio,
             "processor time": timing.cpu_ratio,
-            "pixels computed": made[name][1],
+            "parts": made[name][1],
+            "pixels computed": made[name][2],
             "added MiB": memory[name]["added"] / MIB,
             "peak from": memory[name]["peak from"],
             "quiet rounds": f"{timing.quiet} of {rounds}",
@@ -94,7 +96,7 @@ def child(name: str, side: int) -> dict:
 def walked(image: np.ndarray, memory: float) -> Contender:
     """encdec's own."""
     grid, model = plan(PAIR.ours, image.shape, memory=memory), PAIR.ours
-    return partial(predict, model, weights(), image, memory=memory), computed(grid, image)
+    return partial(predict, model, weights(), image, memory=memory), *counted(grid, image)
 
 
 def looped(image: np.ndarray, memory: float) -> Contender:
@@ -118,23 +120,23 @@ def looped(image: np.ndarray, memory: float) -> Contender:
                 np.copyto(labels[place], np.asarray(part(variables, canvas[place])), where=own)
         return labels[: image.shape[0], : image.shape[1]]
 
-    return call, computed(grid, image)
+    return call, *counted(grid, image)
 
 
 def weights() -> dict:
     return jax.jit(PAIR.ours.init)(initial_key(0), np.zeros((1, 64, 64, 3), np.float32))
 
 
-def computed(grid: Grid, image: np.ndarray) -> float:
-    """Pixels computed for one of the result."""
-    return grid.tiles * grid.rows.window * grid.columns.window / (image.shape[0] * image.shape[1])
+def counted(grid: Grid, image: np.ndarray) -> tuple[int, float]:
+    """Parts, and pixels computed for one of the result."""
+    return grid.tiles, grid.tiles * math.prod(grid.window) / math.prod(image.shape[:2])
 
 
-def tile_share(side: int) -> float:
-    """Pixels computed for one of the result."""
+def monai_parts(side: int) -> tuple[int, float]:
+    """Parts, and pixels computed for one of the result."""
     step = int(TILE * (1 - OVERLAP))
     tiles = -(-(side - TILE) // step) + 1
-    return (tiles * TILE / side) ** 2
+    return tiles**2, (tiles * TILE / side) ** 2
 
 
 def tiled(image: np.ndarray) -> Callable[[], np.ndarray]:
@@ -162,7 +164,7 @@ def whole(image: np.ndarray) -> Callable[[], np.ndarray]:
 
 
 if __name__ == "__main__":
-    call, _ = contenders(int(sys.argv[2]))[sys.argv[1]]()
+    call, *_ = contenders(int(sys.argv[2]))[sys.argv[1]]()
     call()  # compiles
     peak, source = added(call)
     print(json.dumps({"added": peak, "peak from": source}))
