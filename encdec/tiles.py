@@ -79,7 +79,7 @@ class Grid:
         """The image, extended on all sides."""
         sides = zip(image.shape, (self.rows, self.columns), strict=False)
         y, x = (extended(n, axis.margin, axis.canvas, self.mode) for n, axis in sides)
-        return image[y[:, None], x]
+        return image.take(y, 0).take(x, 1)  # several times as fast as image[y[:, None], x]
 
 
 def extended(
@@ -112,7 +112,7 @@ def exact(length: int, window: int, *, margin: int, halo: int, cell: int) -> Axi
 
 
 def blended(length: int, window: int, cell: int) -> Axis:
-    """Tiles spread evenly, each overlapping the next by half or more (Isensee et al. 2021)."""
+    """Tiles spread evenly, each overlapping the next by half, to a cell (Isensee et al. 2021)."""
     last, step = length - window, max(window // 2, 1)
     number = -(-last // step) + 1
     starts = tuple(i * last // max(number - 1, 1) // cell * cell for i in range(number))
@@ -178,10 +178,12 @@ def plan(
     else:
         window, held = _fitting(model, whole, channels, margin, halo, memory)
         if held > memory * 2**30:
-            rows = f"the {window[0]} rows of its lowest band"
+            rows, columns = window
+            least = f"the {rows} rows of its lowest band"
+            if not padded:
+                least = f"its smallest tile of {rows} x {columns}"
             raise InputError(
-                f"an image {width} pixels wide wants {held / 2**30:.2g} GiB for "
-                f"{rows if padded else 'its smallest tile, {} x {} pixels'.format(*window)}; "
+                f"an image {width} pixels wide wants {held / 2**30:.2g} GiB for {least}; "
                 f"got {memory}: allow more --memory"
             )
     if tile and padded and window != whole:

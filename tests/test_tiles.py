@@ -134,7 +134,7 @@ def test_halos_grow_by_what_upsampling_needs():
 
 @pytest.mark.parametrize("model, words", [
     (PADDED, r"75 pixels wide wants .* GiB for the \d+ rows of its lowest band; got 1e-09: allow"),
-    (PAPER, r"75 pixels wide wants .* GiB for its smallest tile, 204 x 204 pixels; got 1e-09"),
+    (PAPER, r"75 pixels wide wants .* GiB for its smallest tile of 204 x 204; got 1e-09"),
 ])  # fmt: skip
 def test_too_little_memory_is_one_clear_line(model, words):
     with pytest.raises(InputError, match=words) as error:
