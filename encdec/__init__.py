@@ -5,7 +5,7 @@
 Importing it starts no device, touches no network and sets no flags.
 """
 
-from encdec import losses, metrics, parallel
+from encdec import losses, metrics, papers, parallel
 from encdec.data.augment import Augment
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
@@ -18,7 +18,7 @@ from encdec.geometry import geometry
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
-from encdec.predict import predict
+from encdec.predict import predict, predict_outputs
 from encdec.random import initial_key
 from encdec.summary import summary
 from encdec.tasks.segment import Segment
@@ -40,8 +40,10 @@ __all__ = [
     "initial_key",
     "losses",
     "metrics",
+    "papers",
     "parallel",
     "predict",
+    "predict_outputs",
     "resnet18",
     "resnet34",
     "resnet50",
