@@ -81,7 +81,8 @@ def test_encdec_and_cv2_sample_alike():
     matrix = data.drawn(rng)[1]
     centre = np.array([150, 300], np.float32)  # a part of the crop is outside
     example = {"image": image, "label": label, "size": np.int32(data.CANVAS)}
-    ours = data.AUGMENT._warp(*jax.tree.map(jnp.asarray, (example, centre, matrix)))
+    moved = jax.tree.map(jnp.asarray, (example, centre, matrix))
+    ours = data.AUGMENT._warp(*moved, jax.random.key(0))
     images, labels = data.remapped(image[None], label[None], [(centre, matrix)])
     naive = data.mapped(*map(jnp.asarray, (image, label, centre, matrix)))
     # cv2 rounds to a grey level (1/2), and may round places to 1/32 pixel: that is under 1 level

@@ -36,6 +36,12 @@ def total(slices):
     return {name: np.sum([s[name] for s in slices], axis=0) for name in slices[0]}
 
 
+@pytest.mark.paper(
+    "U-Net §4",
+    says="Rand error of the EM challenge",
+    does="V_rand 2/3, split 3/5, merge 3/4 of the contingency (4, 0), (2, 2)",
+    differs="warping error is not computed",
+)
 def test_worked_example_of_the_sheet():
     rand, _ = both([1, 1, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 1, 1, 2, 2])
     np.testing.assert_allclose(rand, (2 / 3, 0.6, 0.75))
@@ -112,6 +118,12 @@ def flood(segments):
     return ids
 
 
+@pytest.mark.paper(
+    "U-Net ISBI 2012",
+    says="segmentations are scored after their borders are thinned to a pixel",
+    does="a flood of the membrane from all segments at once",
+    differs="ties between equally far segments go by place",
+)
 @pytest.mark.parametrize("level", [0.4, 0.55, 0.7, 0.85, 1.0])
 def test_thinning_equals_a_flood_pixel_by_pixel(level):
     segments = components(blobs() > level)

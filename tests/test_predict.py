@@ -162,6 +162,12 @@ def test_one_logit_is_on_above_zero():
     assert 0 < labels.mean() < 1
 
 
+@pytest.mark.paper(
+    "U-Net §2",
+    says="overlap-tile strategy allows seamless segmentation of images of any size",
+    does="four tiles of 444 give what one pass over 700 pixels gives",
+    differs="",
+)
 def test_four_tiles_of_444_are_one_pass_over_700():
     variables, image = variables_of(FIVE, 1), picture(512, 512, 1)
     mirrored = np.pad(image, ((92, 96), (92, 96), (0, 0)), mode="reflect")
@@ -253,6 +259,12 @@ def test_every_image_sized_output_is_returned_by_name():
     assert all(x.dtype == np.float32 for x in found.values())
 
 
+@pytest.mark.paper(
+    "U-Net §4",
+    says="the EM result is an average over seven rotated versions",
+    does="averages over flips and quarter turns, up to eight versions",
+    differs="turns by a quarter are exact; the paper does not give its seven angles",
+)
 def test_turns_leave_a_net_that_sees_pixels_as_it_is():
     variables, image = variables_of(POINT), picture(37, 50)
     turns = ("flip", "flip_rows", "rotate90")

@@ -35,6 +35,12 @@ def limited(monkeypatch):
     tiles._fitting.cache_clear()
 
 
+@pytest.mark.paper(
+    "U-Net §2",
+    says="missing context is extrapolated by mirroring",
+    does="mirrored about the edge pixel, which is not repeated, as in the release",
+    differs="",
+)
 def test_the_mirror_does_not_repeat_the_edge():
     assert extended(4, 3, 10, "reflect").tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
 
@@ -46,6 +52,12 @@ def test_an_axis_is_extended_as_numpy_does(mode, length, before, total):
     np.testing.assert_array_equal(extended(length, before, total, mode), wanted)
 
 
+@pytest.mark.paper(
+    "U-Net §2",
+    says="overlap-tile strategy: seamless, tiles of 572 give 388",
+    does="steps of 384, whole cells of the coarsest map",
+    differs="the release steps by the whole result: the poolings' phase shifts from tile to tile",
+)
 def test_the_papers_tiles_step_by_whole_cells_and_not_by_their_result():
     axis = exact(1356, 572, margin=92, halo=0, cell=16)
     assert axis.result == 388 and axis.starts == (0, 384, 768, 784)

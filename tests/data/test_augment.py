@@ -175,6 +175,12 @@ def bends():
     return np.asarray(image[..., 0]) * 255 / STEP, np.asarray(image[..., 1]) * 255 / STEP
 
 
+@pytest.mark.paper(
+    "U-Net §3.1",
+    says="random displacements on a coarse 3x3 grid, Gaussian of 10 pixels standard deviation",
+    does="3x3 nodes that span the tile, its corners included",
+    differs="",
+)
 def test_the_nodes_of_an_elastic_deformation_move_by_its_standard_deviation(bends):
     for axis, places in enumerate(bends):
         for node in np.ndindex(3, 3):
@@ -192,6 +198,12 @@ def test_the_nodes_of_an_elastic_deformation_move_independently(bends):
     np.testing.assert_allclose(related, np.eye(6), atol=0.2)
 
 
+@pytest.mark.paper(
+    "U-Net §3.1",
+    says="per-pixel displacements by bicubic interpolation",
+    does="a natural cubic spline along each axis",
+    differs="",
+)
 def test_an_elastic_deformation_is_a_natural_cubic_spline_between_its_nodes(bends):
     nodes, pixels = np.array([0, 16, 32]), np.arange(SIDE)
     for along, places in ((2, bends[0][:, 16]), (1, bends[1][:, :, 16])):  # nowhere cut off
@@ -297,6 +309,12 @@ def test_colour_keeps_grey_grey_and_moves_no_pixel():
     assert out.min() >= 0 and out.max() <= 1
 
 
+@pytest.mark.paper(
+    "U-Net §3.1",
+    says="robustness to shift, rotation and grey value variations",
+    does="crops at random, turned by any angle, brightness and contrast varied",
+    differs="the paper does not give the amounts",
+)
 def test_a_grey_batch_stays_grey_and_varies_in_brightness_and_contrast():
     batch = fit_for(WARPS[-2], scenes())
     batch["image"] = jnp.broadcast_to(batch["image"][..., :1], batch["image"].shape)
@@ -351,6 +369,12 @@ def test_boxes_that_cannot_go_along_are_refused(options):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.paper(
+    "FCN §4.3",
+    says="patch sampling: each cell of the last layer is ignored with a probability",
+    does="squares of 32 pixels are kept with probability `keep`",
+    differs="",
+)
 @pytest.mark.parametrize("weighted", [True, False])
 def test_patches_of_32_pixels_are_kept_or_dropped_whole(weighted):
     batch = scenes(4, 100, 130)

@@ -135,6 +135,12 @@ def test_sbd_trains_on_its_list_with_matlab_masks(sbd, ids):
     )
 
 
+@pytest.mark.paper(
+    "FCN release",
+    says="validation on the images of VOC 2011 val that are not in SBD's train",
+    does="that list from the two folders",
+    differs="",
+)
 def test_seg11valid_is_voc_val_without_what_sbd_trains_on(sbd, ids, image_at, mask_at):
     voc = sbd / "VOC2011"
     for name in "bcd":

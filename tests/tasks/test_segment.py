@@ -57,6 +57,12 @@ def test_class_weights_and_the_weight_map_multiply():
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+@pytest.mark.paper(
+    "FCN release",
+    says="the loss is summed over pixels, not averaged; Caffe divides by the batch",
+    does='`reduction="sum"`: the sum over an image\'s pixels, averaged over images',
+    differs="",
+)
 def test_the_sum_over_pixels_is_averaged_over_images_alone():
     data, out = batch(), logits()
     total, count = loss(Segment(3, reduction="sum"), out, data)["cross_entropy"]

@@ -197,6 +197,12 @@ def test_evaluation_starts_from_the_average_where_there_is_one(tiny):
     assert parallel.replicated(state).step.shape == ()
 
 
+@pytest.mark.paper(
+    "FCN §4.2",
+    says="FCN-16s is initialised with the parameters of FCN-32s, its new score layer with zeros",
+    does="`--start RUN` takes what both have",
+    differs="a new learned deconvolution starts bilinear",
+)
 def test_a_run_can_start_from_another_ones_checkpoint(tiny, tmp_path, capsys):
     """FCN-16s from FCN-32s: the score layer of the skip is new, and zero."""
 

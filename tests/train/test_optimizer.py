@@ -37,6 +37,12 @@ def test_rates_rise_to_the_peak_and_fall_to_the_end(schedule, middle, end):
     assert falling == sorted(falling, reverse=True)
 
 
+@pytest.mark.paper(
+    "FCN §4.3",
+    says="doubled learning rate for biases; the release: no decay of them",
+    does="`bias_rate=2`: twice the update; only kernels decay",
+    differs="",
+)
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_biases_move_twice_as_far_and_do_not_decay(params, name):
     optimizer = Optimizer(name, rate=0.1, schedule="constant", warmup=0.0, decay=0.5, bias_rate=2.0)
