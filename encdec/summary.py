@@ -55,8 +55,13 @@ def summary(
                 "x".join(map(str, x.shape[1:])) for x in jax.tree.leaves(outputs)
             )
             if isinstance(module, nn.Conv | ConvTranspose):
-                cells = (args[0] if isinstance(module, ConvTranspose) else outputs).shape[1:3]
-                operations = 2 * cells[0] * cells[1] * module.get_variable("params", "kernel").size
+                if isinstance(module, ConvTranspose):  # a fixed one has no parameters
+                    _, height, width, inner = args[0].shape
+                    size = module.kernel**2 * inner * module.channels
+                else:
+                    height, width = outputs.shape[1:3]
+                    size = module.get_variable("params", "kernel").size
+                operations = 2 * height * width * size
                 work.update({path[:depth]: operations for depth in range(len(path) + 1)})
         return outputs
 

@@ -1,10 +1,12 @@
 import pytest
 
+from encdec import papers
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import resnet18, resnet50
+from encdec.encoders.vgg import VGG
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.memory import step_memory
@@ -65,6 +67,15 @@ def test_summary_lists_layers_with_shapes_parameters_and_flops():
     assert rows["head"] == ["160x240x2", "0", "0.0"]
     assert rows["all"] == ["160x240x2", "510", "19.1"]
     assert last.startswith("input (160, 240), output (160, 240), margin (0, 0), stride 1, ")
+
+
+def test_fixed_upsampling_has_work_and_no_parameters():
+    model = papers.fcn((16, 32), 21, "fixed", encoder=VGG((1,) * 5, (2,) * 5, pad=100, fc=(2, 2)))
+    lines = summary(model, (200, 200), batch=1).splitlines()
+    found = next(line.split() for line in lines if line.startswith("decoder/upsample_s16"))
+    assert found[2] == "0" and float(found[3]) > 0
+    head = next(line.split() for line in lines if line.startswith("head/deconvolution"))
+    assert head[2] == "0" and float(head[3]) > 0
 
 
 def test_summary_of_an_unpadded_net_is_of_the_next_good_size():
