@@ -231,6 +231,16 @@ def test_a_run_can_start_from_another_ones_checkpoint(tiny, tmp_path, capsys):
     assert "arrays from" not in capsys.readouterr().out  # only at the beginning
 
 
+def test_deep_supervision_is_two_fields(tiny, tmp_path):
+    unet = encdec.UNet(strides=(1, 2), channels=(4,), levels="every")
+    model = encdec.EncoderDecoder(encdec.Plain((4, 8)), unet, encdec.Pixel(8, deep=True))
+    scores = run(tiny(model=model, steps=1), tmp_path)
+    first = history(tmp_path)[0]
+    parts = first["cross_entropy"] + first["aux_s2/cross_entropy"]
+    assert first["loss"] == pytest.approx(parts) and first["aux_s2/cross_entropy"] > 0
+    assert 0 <= scores["mean_iou"] <= 1
+
+
 def test_a_start_must_fit(tiny, finished, tmp_path):
     other = encdec.EncoderDecoder(
         encdec.Plain((5, 8), norm="batch"),
