@@ -201,3 +201,14 @@ def test_data_without_instances_are_refused_in_one_line():
     with pytest.raises(InputError, match="has none") as error:
         objects.measure(np.zeros((4, 4)), {"label": np.zeros((4, 4), np.uint8)})
     assert "\n" not in str(error.value)
+
+
+def test_specks_are_no_objects():
+    ids = np.zeros((20, 20), np.int32)
+    ids[1:5, 1:5], ids[1:4, 8:13], ids[10, 10] = 1, 2, 3  # 16, 15 and 1 pixels
+    assert set(np.unique(objects.large(ids))) == {0, 1}
+    np.testing.assert_array_equal(objects.large(ids) == 1, ids == 1)
+    sums = objects.measure(
+        (ids > 0).astype(float), {"label": (ids > 0).astype(np.uint8), "instances": ids}
+    )
+    assert (sums["counts"] == [1, 0, 2]).all() and (sums["counts_unsplit"] == [1, 0, 2]).all()
