@@ -52,7 +52,7 @@ class Stages:
     workdir: Path
     encoder: nn.Module
     rates: tuple[float, float, float]
-    steps: int = 500
+    steps: int = 250
     batch: int = 8
     seed: int = 0
     class_weights: tuple[float, ...] = ()
