@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -205,7 +206,13 @@ def parse(kind: type, args: list[str], **options: Any) -> Any:
     rows = [row.strip("│╭╮╰╯─ ") for row in box.splitlines()]
     end = rows.index("", 1) if "" in rows[1:] else len(rows)  # the first rule, or the frame's
     message = re.sub(r" \(applied to [^)]*\)", "", " ".join(rows[1:end] or rows)).rstrip(".")
-    close = rows[rows.index("Perhaps you meant:") + 1] if "Perhaps you meant:" in rows else ""
+    known = rows[rows.index("Perhaps you meant:") :] if "Perhaps you meant:" in rows else []
+    wrong = "".join(re.findall(r"--[\w.-]+", message)[:1])
+    close = max(
+        (row for row in known if row.startswith("--")),
+        key=lambda row: SequenceMatcher(None, row.split(" ")[0], wrong).ratio(),
+        default="",
+    )
     hint = f"; perhaps {close} was meant" if close else ""
     word = re.search(r" (\S+:\S+) --help", " ".join(rows))
     if word and set(re.findall(r"--[\w.-]+", close)) & set(

@@ -101,20 +101,19 @@ def test_a_split_lowers_the_split_part_only_and_a_merger_the_merge_part_only():
 
 
 def flood(segments):
-    """`thinned`, one pixel at a time: by distance (path over membrane), then row + column."""
-    far = ndimage.distance_transform_cdt(segments == 0, "taxicab")
+    """`thinned`, one pixel at a time: all that touch a segment, even row + column first, again."""
     ids, (h, w) = segments.copy(), segments.shape
-    spread = segments > 0
-    if not spread.any():
-        return ids
-    for away in range(1, h + w):
-        turn = [(y, x) for y, x in np.argwhere(segments == 0) if far[y, x] == away]
-        for y, x in sorted(turn, key=lambda p: sum(p) % 2):
-            near = [(y + dy, x + dx) for dy, dx in ((-1, 0), (0, -1), (0, 1), (1, 0))]
-            near = [p for p in near if 0 <= p[0] < h and 0 <= p[1] < w]
-            around = {int(ids[p]) for p in near} - {0}
-            if len(around) == 1:
-                ids[y, x] = around.pop()
+    free = {(int(y), int(x)) for y, x in np.argwhere(segments == 0)}
+
+    def around(y, x):
+        near = [(y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)]
+        return {int(ids[p]) for p in near if 0 <= p[0] < h and 0 <= p[1] < w} - {0}
+
+    while front := sorted((p for p in free if around(*p)), key=lambda p: sum(p) % 2):
+        for p in front:
+            touched = around(*p)
+            ids[p] = touched.pop() if len(touched) == 1 else 0
+        free -= set(front)
     return ids
 
 
@@ -126,8 +125,9 @@ def flood(segments):
 )
 @pytest.mark.parametrize("level", [0.4, 0.55, 0.7, 0.85, 1.0])
 def test_thinning_equals_a_flood_pixel_by_pixel(level):
-    segments = components(blobs() > level)
-    np.testing.assert_array_equal(membranes.thinned(segments), flood(segments))
+    for _ in range(20):
+        segments = components(blobs() > level)
+        np.testing.assert_array_equal(membranes.thinned(segments), flood(segments))
 
 
 @pytest.mark.parametrize(
