@@ -142,3 +142,14 @@ def smp_fpn(classes: int, encoder: ResNet) -> EncoderDecoder:
     """`FPN` of segmentation_models.pytorch: semantic FPN without the pyramid's 3x3 convolutions."""
     head = Merge(classes, 128, aligned=True, dropout=0.2)
     return EncoderDecoder(encoder, FPN(channels=256, output=Copy()), head)
+
+
+def retina_unet(classes: int = 2) -> EncoderDecoder:
+    """The U-Net of github.com/orobix/retina-unet, for grey patches of retinas: 471,010 parameters.
+
+    Two poolings, padded, nearest upsampling, a ReLU after the scores. Its dropout between the
+    convolutions of a level is not here. DRIVE, as its authors say: ROC AUC 0.979.
+    """
+    encoder = Plain((32, 64, 128), mean=(0.0,), std=(1.0,))
+    decoder = UNet(strides=(1, 2, 4), channels=(64, 32), upsample=Nearest())
+    return EncoderDecoder(encoder, decoder, Pixel(classes, relu=True))

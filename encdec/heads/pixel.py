@@ -23,6 +23,7 @@ class Pixel(nn.Module):
         None: as many rows as there are on either side.
       kernel: of the transposed convolution; twice the stride if 0.
       convolution: size of the one that classifies.
+      relu: after the scores, as the retina U-Net has it.
       deep: in training, predict on the coarser maps too (deep supervision): "aux_s2", …
     """
 
@@ -32,6 +33,7 @@ class Pixel(nn.Module):
     offset: int | None = None
     kernel: int = 0
     convolution: int = 1
+    relu: bool = False
     deep: bool = False
     dtype: Dtype | None = None
 
@@ -61,6 +63,7 @@ class Pixel(nn.Module):
                 dtype=self.dtype,
                 name=name,
             )(x)
+            x = nn.relu(x) if self.relu else x
         elif x.shape[-1] != self.classes:
             raise InputError(
                 f"Pixel(scores=True) wants maps of {self.classes} class scores; got "
