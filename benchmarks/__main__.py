@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from encdec import cli
+from encdec import cli, flags
 from encdec.errors import InputError
 from encdec.table import table
 from encdec.train.folder import environment
@@ -81,7 +81,7 @@ def main() -> None:
         raise InputError(
             f"wanted one of {', '.join(KINDS)}, report; got {' '.join(args) or 'nothing'}"
         )
-    asked = cli.parse(type(KINDS[args[0]]), args[1:], default=KINDS[args[0]])
+    asked = flags.parse(type(KINDS[args[0]]), args[1:], default=KINDS[args[0]])
     fields = {name: value for name, value in vars(asked).items() if name != "out"}
     rows = importlib.import_module(f"benchmarks.{args[0]}").rows(**fields)
     print(table(rows))

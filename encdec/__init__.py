@@ -5,7 +5,7 @@
 Importing it starts no device, touches no network and sets no flags.
 """
 
-from encdec import losses, metrics, papers, parallel
+from encdec import losses, metrics, papers, parallel, weights
 from encdec.data.augment import Augment
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
@@ -54,4 +54,5 @@ __all__ = [
     "vgg13",
     "vgg16",
     "vgg19",
+    "weights",
 ]

@@ -1,14 +1,10 @@
 """The command line: `encdec COMMAND …`, and `python experiments/NAME.py [COMMAND] …`."""
 
 import dataclasses
-import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,10 +30,12 @@ from encdec.data.folders import read_image
 from encdec.errors import InputError
 from encdec.evaluate import evaluate, evaluator
 from encdec.experiment import Experiment, load
+from encdec.flags import parse
 from encdec.predict import predict, programs
 from encdec.summary import summary
 from encdec.train.loop import run, variables_of
 from encdec.turns import Turn
+from encdec.weights.commands import export_command, import_command
 
 DATASETS: dict[str, type[Dataset]] = {
     "shapes": Shapes,
@@ -186,42 +184,6 @@ def _experiment(args: list[str]) -> tuple[Experiment, Path]:
     return parse(Experiment, rest, default=load(asked.run)), asked.run
 
 
-def parse(kind: type, args: list[str], **options: Any) -> Any:
-    """`tyro.cli`, but what it refuses is one line and not a box.
-
-    A field that may be None or an object is set by a word, `data.border:none` or
-    `data.border:border`, and the flags of the object come after it.
-
-    Raises:
-      InputError: a flag is unknown, lacks its value, or has one that cannot be.
-    """
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            return tyro.cli(kind, args=args, config=(tyro.conf.CascadeSubcommandArgs,), **options)
-    except SystemExit as stop:
-        if not stop.code:  # --help
-            raise
-    box = re.sub(r"\x1b\[[\d;]*m", "", said.getvalue())
-    rows = [row.strip("│╭╮╰╯─ ") for row in box.splitlines()]
-    end = rows.index("", 1) if "" in rows[1:] else len(rows)  # the first rule, or the frame's
-    message = re.sub(r" \(applied to [^)]*\)", "", " ".join(rows[1:end] or rows)).rstrip(".")
-    known = rows[rows.index("Perhaps you meant:") :] if "Perhaps you meant:" in rows else []
-    wrong = "".join(re.findall(r"--[\w.-]+", message)[:1])
-    close = max(
-        (row for row in known if row.startswith("--")),
-        key=lambda row: SequenceMatcher(None, row.split(" ")[0], wrong).ratio(),
-        default="",
-    )
-    hint = f"; perhaps {close} was meant" if close else ""
-    word = re.search(r" (\S+:\S+) --help", " ".join(rows))
-    if word and set(re.findall(r"--[\w.-]+", close)) & set(
-        args
-    ):  # it is a flag, of what is not here
-        hint = f"; say {word[1]} before it"
-    raise InputError(f"{message}{hint}; --help lists all flags")
-
-
 def quicken() -> None:
     """What makes a start and a CPU's steps faster, for entry points alone: importing encdec
     changes nothing.
@@ -274,6 +236,7 @@ def guarded(action: Callable[[], Any]) -> None:
 def main(experiment: Experiment | None = None) -> None:
     """`encdec …`; or, with an experiment, the command line of its script, which trains."""
     commands = {"evaluate": evaluate_command, "predict": predict_command, "check": check_command}
+    commands |= {"import-weights": import_command, "export-weights": export_command}
     commands["summary"] = summary_command
     if experiment is not None:
         commands["train"] = lambda args: train_command(args, experiment)
@@ -282,10 +245,7 @@ def main(experiment: Experiment | None = None) -> None:
     if experiment is not None and (not args or args[0].startswith("-") or ":" in args[0]):
         args = ["train", *args]
     if not args or args[0] not in commands:
-        lines = [
-            action.__doc__
-            for action in (evaluate_command, predict_command, check_command, summary_command)
-        ]
+        lines = [action.__doc__ for action in dict.fromkeys(commands.values())]
         if args and not args[0].startswith("-"):
             print(f"error: wanted one of {', '.join(commands)}; got {args[0]}", file=sys.stderr)
         print("usage: encdec COMMAND …   (each has --help)\n  " + "\n  ".join(lines))

@@ -30,8 +30,9 @@ class Experiment:
       keep: newest checkpoints to keep, beside the best one.
       remat: save an accelerator's memory: keep only the maps of each stride for the gradient, and
         compute what is between them again, at most one more forward pass. XLA ignores it on a CPU.
-      start: run folder whose newest checkpoint gives the parameters that this model has too; the
-        rest starts anew. So FCN-16s starts from FCN-32s, with a score layer of zeros.
+      start: folder of a run, whose newest checkpoint counts, or of weights (`encdec.weights`); it
+        gives the parameters that this model has too, and the rest starts anew. So FCN-16s starts
+        from FCN-32s, with a score layer of zeros.
       driver: "jit" over a mesh of all devices, or "pmap".
       tensorboard: write TensorBoard events too (extra `log`).
     """

@@ -15,7 +15,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from encdec import cli, page
+from encdec import cli, flags, page
 from encdec.data.augment import Augment
 from encdec.data.datasets import TFDS, CamVid, Dataset, Folder, Shapes
 from encdec.decoders.fcn import FCN
@@ -212,7 +212,7 @@ def main() -> None:
     name = "shapes" if not args or args[0].startswith("-") else args.pop(0)
     if name not in DEFAULTS:
         raise InputError(f"wanted one of {', '.join(DEFAULTS)}; got {name}")
-    compare(cli.parse(Compare, args, default=DEFAULTS[name]))
+    compare(flags.parse(Compare, args, default=DEFAULTS[name]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flax import linen as nn
 
-from encdec import cli, papers
+from encdec import cli, flags, papers
 from encdec.data.augment import Augment
 from encdec.data.datasets import CamVid, Dataset, Shapes, VOCSegmentation
 from encdec.decoders.fcn import FCN
@@ -118,7 +118,7 @@ def train(job: Stages) -> list[dict[str, object]]:
         one = experiment(job, stage)
         first = first_state(one)
         if one.start is not None:
-            first = started(first, one.start)
+            first = started(first, one)
         before = evaluate(one, first.variables(), evaluator(one))
         after = run(one, job.workdir / name)
         rows.append(
@@ -143,7 +143,7 @@ def main() -> None:
     name = "shapes" if not args or args[0].startswith("-") else args.pop(0)
     if name not in DEFAULTS:
         raise InputError(f"wanted one of {', '.join(DEFAULTS)}; got {name}")
-    train(cli.parse(Stages, args, default=DEFAULTS[name]))
+    train(flags.parse(Stages, args, default=DEFAULTS[name]))
 
 
 if __name__ == "__main__":

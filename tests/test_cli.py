@@ -15,6 +15,7 @@ from PIL import Image
 from encdec import cli
 from encdec.data.border import Border
 from encdec.experiment import Experiment
+from encdec.flags import parse
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,7 +93,7 @@ def test_unknown_overrides_are_named(tiny, tmp_path, call):
 def test_a_border_is_set_changed_and_left_out_by_flags(before, args, after, tiny):
     default = tiny(data=dataclasses.replace(tiny().data, border=before))
     for flags in ([*args, "--steps", "7"], ["--steps", "7", *args]):
-        experiment = cli.parse(Experiment, flags, default=default)
+        experiment = parse(Experiment, flags, default=default)
         assert (experiment.steps, experiment.data.border) == (7, after)
 
 

@@ -18,10 +18,12 @@ from encdec.data.pipeline import opened, train_batches
 from encdec.errors import InputError
 from encdec.evaluate import evaluate, evaluator, samples
 from encdec.experiment import Experiment, load
+from encdec.model import EncoderDecoder
 from encdec.report import Report, history
 from encdec.train.folder import facts, open_folder
 from encdec.train.state import State, count
 from encdec.train.step import create_state, train_step
+from encdec.weights.artefact import is_artefact, restore
 
 
 def run(experiment: Experiment, folder: Path) -> dict[str, float]:
@@ -39,7 +41,7 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     for split in dict.fromkeys(("train", experiment.data.split)):
         opened(experiment.data, split)  # a missing one shows now, not after training
     if experiment.start is not None:
-        load(experiment.start)
+        given(experiment)
     shapes = shapes_of_state(experiment)  # traces the net: one that cannot be takes no folder
     if jax.process_index() == 0:
         open_folder(experiment, folder)
@@ -51,7 +53,7 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
         state = checkpoints.restore(shapes) or first_state(experiment)
         start = int(state.step)
         if experiment.start is not None and not start:
-            state = started(state, experiment.start)
+            state = started(state, experiment)
         report.resume(start)
         print(
             f"{folder}: {count(state.params):,} parameters, {jax.device_count()} device(s)", end=""
@@ -145,14 +147,40 @@ def shapes_of_state(experiment: Experiment) -> State:
     return parallel.replicated(jax.eval_shape(partial(_created, experiment)))
 
 
-def started(state: State, folder: Path) -> State:
-    """The state with the variables that the newest checkpoint of another run has too.
+def given(experiment: Experiment) -> Any:
+    """Variables of `experiment.start`: the newest checkpoint of a run, or a folder of weights.
+
+    Raises:
+      InputError: it is neither, or its encoder saw pixels normalised otherwise than ours does.
+    """
+    folder = experiment.start
+    if is_artefact(folder):
+        model, variables = restore(folder)
+        if not isinstance(model, EncoderDecoder):
+            variables = {kind: {"encoder": tree} for kind, tree in variables.items()}
+        theirs = getattr(model, "encoder", model)
+    else:
+        run = load(folder)
+        theirs, variables = run.model.encoder, variables_of(run, folder)
+    ours = experiment.model.encoder
+    if (theirs.mean, theirs.std) != (ours.mean, ours.std):
+        mean, std = (" ".join(f"{x:.6g}" for x in v) for v in (theirs.mean, theirs.std))
+        raise InputError(
+            f"the weights of {folder} want pixels of mean {theirs.mean} and std {theirs.std}; the "
+            f"encoder has {ours.mean} and {ours.std}: say --model.encoder.mean {mean} "
+            f"--model.encoder.std {std}"
+        )
+    return variables
+
+
+def started(state: State, experiment: Experiment) -> State:
+    """The state with the variables that `experiment.start` has too.
 
     Raises:
       InputError: it has none of them, or one of another shape.
     """
-    given = variables_of(load(folder), folder)
-    old, new = flatten_dict(given, sep="/"), flatten_dict(state.variables(), sep="/")
+    folder = experiment.start
+    old, new = flatten_dict(given(experiment), sep="/"), flatten_dict(state.variables(), sep="/")
     shared = [path for path in new if path in old]
     if wrong := [path for path in shared if old[path].shape != new[path].shape]:
         raise InputError(

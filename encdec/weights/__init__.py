@@ -1,12 +1,12 @@
 """Weights in and out: from what others published, to a folder of one's own, and back.
 
-    model, variables = encdec.weights.load("resnet50.safetensors", model, variables,
-                                           source="torchvision", part="encoder", report=print)
-    encdec.weights.save(folder, model, variables, card="…")
-    model, variables = encdec.weights.open(folder)
+model, variables = encdec.weights.load("resnet50.safetensors", model, variables,
+                                       source="torchvision", part="encoder", report=print)
+encdec.weights.save(folder, model, variables, card="…")
+model, variables = encdec.weights.open(folder)
 """
 
-from encdec.weights.artefact import open_folder as open
+from encdec.weights.artefact import restore as open
 from encdec.weights.artefact import save
 from encdec.weights.convert import Report
 from encdec.weights.published import export, load

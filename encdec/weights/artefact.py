@@ -60,7 +60,7 @@ def is_artefact(folder: Path) -> bool:
     return (folder / MODEL).is_file()
 
 
-def open_folder(folder: Path) -> tuple[nn.Module, Any]:
+def restore(folder: Path) -> tuple[nn.Module, Any]:
     """The model and its variables.
 
     Raises:

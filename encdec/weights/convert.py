@@ -109,10 +109,10 @@ def imported(
     over = sorted(name for name in left if not (name in unused or spare(name)))
     missing = [name for name in used.values() if name not in tensors]
     if missing:
-        hint = f"it has {over[0]!r}" if over else f"of {len(used)} it has {len(used) - len(missing)}"
+        has = repr(over[0]) if over else f"{len(used) - len(missing)} of {len(used)}"
         raise InputError(
-            f"the weights lack {missing[0]!r} ({len(missing)} missing; {hint}): name the network "
-            "and source that they are of, or keep that part"
+            f"the weights lack {missing[0]!r} ({len(missing)} missing; they have {has}): name the "
+            "network and source that they are of, or keep that part"
         )
     if over:
         raise InputError(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from encdec.errors import InputError
-from encdec.weights.artefact import open_folder
+from encdec.weights.artefact import restore
 
 
 def push(folder: Path, name: str) -> str:
@@ -13,7 +13,7 @@ def push(folder: Path, name: str) -> str:
     Raises:
       InputError: the folder is damaged; huggingface_hub is missing, or the hub not reached.
     """
-    open_folder(folder)
+    restore(folder)
     hub = _hub()
     try:
         hub.create_repo(name, exist_ok=True)

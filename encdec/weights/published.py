@@ -87,7 +87,9 @@ def export(
       InputError: the source has no such network, or the file cannot be written.
     """
     variables = _below(variables, part)
-    table = convert.published(variables, names(getattr(model, part) if part else model, source), source)
+    table = convert.published(
+        variables, names(getattr(model, part) if part else model, source), source
+    )
     tensors = convert.exported(variables, table, source)
     write(Path(path), _rgb(tensors) if source == "caffe" else tensors)
 

@@ -1,0 +1,173 @@
+"""encdec import-weights, encdec export-weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import tyro
+from flax import linen as nn
+
+import encdec
+from encdec import papers, weights
+from encdec.errors import InputError
+from encdec.experiment import Experiment, load
+from encdec.flags import parse
+from encdec.model import EncoderDecoder
+from encdec.random import initial_key
+from encdec.report import history
+from encdec.train.folder import facts
+from encdec.train.loop import variables_of
+from encdec.weights.artefact import is_artefact
+from encdec.weights.networks import FAMILIES, Source
+
+WHOLE: dict[str, Callable[..., EncoderDecoder]] = {
+    "fcn32s": partial(papers.fcn32s, upsampling="learned"),
+    "fcn16s": partial(papers.fcn16s, upsampling="learned"),
+    "fcn8s": partial(papers.fcn8s, upsampling="learned"),
+    "fcn8s_at_once": partial(papers.fcn8s_at_once, upsampling="learned"),
+    "fcn_alexnet": partial(papers.fcn_alexnet, upsampling="learned"),
+    "fcn_resnet50": partial(papers.dilated_fcn, depth=50),
+    "fcn_resnet101": partial(papers.dilated_fcn, depth=101),
+    "retina_unet": papers.retina_unet,
+    "smp_unet": papers.smp_unet,
+    "smp_fpn": papers.smp_fpn,
+}
+"""Whole networks, by name; those of smp on an encoder."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Published weights -> a folder of ours: parameters, model, card.
+
+    Attributes:
+      file: .safetensors, .npz or .h5; what is pickled is refused.
+      network: an encoder (resnet50, mobilenet_v2, …) or a whole network (fcn8s, fcn_resnet50,
+        retina_unet, smp_unet, smp_fpn).
+      source: whose names and layout the file has.
+      out: the folder to write.
+      encoder: of smp_unet and smp_fpn.
+      classes: of a whole network.
+      channels: of the images.
+      keep: parts that stay as they are drawn, such as head/score for other classes.
+    """
+
+    file: tyro.conf.Positional[Path]
+    network: str
+    source: Source
+    out: Path
+    encoder: str = "resnet34"
+    classes: int = 21
+    channels: int = 3
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Export:
+    """A run's newest weights, or a folder of weights -> such a folder, or another library's file.
+
+    Attributes:
+      run: folder of a run or of weights.
+      out: a folder; or, with --source, a file .safetensors.
+      source: whose names and layout to write.
+      part: encoder or decoder alone.
+    """
+
+    run: Path
+    out: Path
+    source: Source | None = None
+    part: str = ""
+
+
+def import_command(args: list[str]) -> None:
+    """import-weights: published weights -> a folder of weights, for --start."""
+    asked = parse(Import, args)
+    model = network(asked.network, asked.encoder, asked.classes)
+    model, variables = weights.load(
+        asked.file,
+        model,
+        initial(model, asked.channels),
+        source=asked.source,
+        keep=asked.keep,
+        report=print,
+    )
+    command = f"encdec import-weights {' '.join(args)}"
+    weights.save(asked.out, model, variables, card=_card(asked.network, {"command": command}))
+    print(asked.out)
+
+
+def export_command(args: list[str]) -> None:
+    """export-weights: a run or a folder of weights -> a folder, or another library's file."""
+    asked = parse(Export, args)
+    if is_artefact(asked.run):
+        model, variables = weights.open(asked.run)
+        card = (asked.run / "README.md").read_text()
+    else:
+        experiment = load(asked.run)
+        model, variables = experiment.model, variables_of(experiment, asked.run)
+        card = card_of(experiment, asked.run)
+    if asked.source:
+        weights.export(asked.out, model, variables, source=asked.source, part=asked.part)
+    elif asked.part:
+        variables = {kind: tree[asked.part] for kind, tree in variables.items()}
+        weights.save(asked.out, getattr(model, asked.part), variables, card=card)
+    else:
+        weights.save(asked.out, model, variables, card=card)
+    print(asked.out)
+
+
+def encoders() -> dict[str, Callable[[], nn.Module]]:
+    """Every encoder of the package that published weights are known for, by name."""
+    found = {name: getattr(encdec, name) for name in encdec.__all__ if name.islower()}
+    return {
+        name: make
+        for name, make in found.items()
+        if callable(make) and getattr(make, "__annotations__", {}).get("return") in FAMILIES
+    }
+
+
+def network(name: str, encoder: str = "resnet34", classes: int = 21) -> nn.Module:
+    """An encoder or a whole network, by name.
+
+    Raises:
+      InputError: there is none.
+    """
+    known = encoders()
+    if name in known:
+        return known[name]()
+    if name not in WHOLE:
+        raise InputError(f"wanted one of {', '.join([*known, *WHOLE])}; got {name!r}")
+    if not name.startswith("smp_"):
+        return WHOLE[name](classes=classes)
+    if encoder not in known:
+        raise InputError(f"--encoder wants one of {', '.join(known)}; got {encoder!r}")
+    return WHOLE[name](classes=classes, encoder=known[encoder]())
+
+
+def initial(model: nn.Module, channels: int) -> Any:
+    """Variables of a network or an encoder for images of so many channels."""
+    image = jnp.zeros((1, 64, 64, channels))
+    return jax.jit(partial(model.init, train=False))(initial_key(0), image)
+
+
+def card_of(experiment: Experiment, run: Path) -> str:
+    """What a run's weights are: data, command, numbers."""
+    lines = [line["val"] for line in history(run) if "val" in line]
+    scores = lines[-1] if lines else {}
+    numbers = {
+        f"{name} ({experiment.data.split})": f"{value:.4f}"
+        for name, value in scores.items()
+        if not name.startswith("iou/")
+    }
+    about = {"data": f"{experiment.data}", "classes": ", ".join(experiment.data.classes)}
+    machine = {name: fact for name, fact in facts(run).items() if name != "experiment"}
+    return _card(run.name, about | machine | numbers)
+
+
+def _card(title: str, about: dict[str, str]) -> str:
+    rows = "\n".join(f"| {name} | {value} |" for name, value in about.items())
+    how = "```python\nmodel, variables = encdec.weights.open(FOLDER)\n```"
+    return f"# {title}\n\n{how}\n\n| what | |\n| --- | --- |\n{rows}\n"
