@@ -1,6 +1,7 @@
 """Files of named arrays, read without running anything that is in them."""
 
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,8 @@ def write(path: Path, tensors: Tensors) -> None:
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, part)
         part.replace(path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise InputError(f"{path} cannot be written: {_line(error)}; name another file") from error
 
 

@@ -216,7 +216,7 @@ def test_a_run_can_start_from_another_ones_checkpoint(tiny, tmp_path, capsys):
 
     first, second = stage((4,)), stage((2, 4), start=tmp_path / "first")
     run(first, tmp_path / "first")
-    taken = loop.started(loop.first_state(second), tmp_path / "first").variables()
+    taken = loop.started(loop.first_state(second), second).variables()
     assert "new: decoder/lateral_s2/conv/bias, decoder/lateral_s2" in capsys.readouterr().out
     given = variables_of(first, tmp_path / "first")
     assert bits(given["batch_stats"]) == bits(taken["batch_stats"])
@@ -229,6 +229,23 @@ def test_a_run_can_start_from_another_ones_checkpoint(tiny, tmp_path, capsys):
     assert "arrays from" in capsys.readouterr().out
     run(second, tmp_path / "second")
     assert "arrays from" not in capsys.readouterr().out  # only at the beginning
+
+
+def test_a_run_can_start_from_an_encoders_weights(tiny, tmp_path):
+    """Their pixels' mean and deviation must be the model's own."""
+    encoder = encdec.Plain((4, 8), norm="batch", mean=(0.25,))
+    decoder, head = encdec.UNet(strides=(1, 2), channels=(4,)), encdec.Pixel(8)
+    variables = encoder.init(jax.random.key(1), jax.numpy.zeros((1, 8, 8, 3)), train=False)
+    encdec.weights.save(tmp_path / "weights", encoder, variables)
+    model = encdec.EncoderDecoder(encoder, decoder, head)
+    second = tiny(model=model, start=tmp_path / "weights")
+    taken = loop.started(loop.first_state(second), second).variables()
+    for kind in ("params", "batch_stats"):
+        assert bits(taken[kind]["encoder"]) == bits(variables[kind])
+    other = model.clone(encoder=encoder.clone(mean=(0.5,)))
+    with pytest.raises(InputError, match=r"say --model.encoder.mean 0.25 --model.encoder.std"):
+        run(tiny(model=other, start=tmp_path / "weights"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_deep_supervision_is_two_fields(tiny, tmp_path):
