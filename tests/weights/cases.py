@@ -1,0 +1,22 @@
+"""Published networks, "SOURCE NAME", and what they are here."""
+
+from pathlib import Path
+
+import encdec
+from encdec import papers
+
+FILE = Path(__file__).parent / "published.npz"
+CASES = {
+    f"{source} {name}": getattr(encdec, name)()
+    for source in ("torchvision", "timm", "smp")
+    for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16", "vgg19")
+} | {
+    "torchvision vgg16_bn": encdec.vgg16("batch"),
+    "torchvision vgg11": encdec.vgg11(),
+    "torchvision vgg13": encdec.vgg13(),
+    "torchvision fcn_resnet50": papers.dilated_fcn(21, 50),
+    "torchvision fcn_resnet101": papers.dilated_fcn(21, 101),
+    "smp Unet": papers.smp_unet(21, encdec.resnet34()),
+    "smp Unet scse": papers.smp_unet(21, encdec.resnet34(), attention=True),
+    "smp FPN": papers.smp_fpn(21, encdec.resnet34()),
+}
