@@ -1,0 +1,131 @@
+"""FCN-8s, U-Net and FPN on CamVid, from random weights and from ImageNet's; one table.
+
+    encdec import-weights mobilenet_v2.safetensors --network mobilenet_v2 --source torchvision \\
+        --out weights/mobilenet_v2
+    python experiments/finetune.py --weights weights/mobilenet_v2 --data.root DIR
+
+Trained at half size, scored at full size. `--starts` also takes "slow", a tenth of the rate for the
+encoder, and "frozen", whose encoder and its BatchNorm statistics do not move. Each run is a folder
+under --workdir; interrupted, the same command goes on.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+from flax import linen as nn
+
+from encdec import cli, flags, weights
+from encdec.data.augment import Augment
+from encdec.data.datasets import CamVid, Dataset
+from encdec.decoders.fcn import FCN
+from encdec.decoders.fpn import FPN
+from encdec.decoders.unet import DoubleConv, UNet, UpConv
+from encdec.errors import InputError
+from encdec.experiment import Experiment
+from encdec.heads.merge import Merge
+from encdec.heads.pixel import Pixel
+from encdec.model import EncoderDecoder
+from encdec.table import table
+from encdec.tasks.segment import Segment
+from encdec.train.loop import run
+from encdec.train.optimizer import Optimizer
+
+Start = Literal["random", "pretrained", "slow", "frozen"]
+Name = Literal["FCN-8s", "U-Net", "FPN"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune:
+    """Three decoders on one encoder, from several starts.
+
+    Attributes:
+      weights: folder of an encoder's weights (`encdec import-weights`).
+      starts: "random" weights; "pretrained"; "slow", pretrained, the encoder at a tenth of the
+        rate; "frozen", pretrained, the encoder and its BatchNorm statistics as they are.
+      steps: of FCN-8s, U-Net and FPN.
+    """
+
+    weights: Path
+    data: Dataset = CamVid()
+    augment: Augment = Augment(size=(128, 192), scale=(0.6, 1.5), colour=0.2)
+    workdir: Path = Path("runs/finetune")
+    models: tuple[Name, ...] = ("FCN-8s", "U-Net", "FPN")
+    starts: tuple[Start, ...] = ("random", "pretrained")
+    steps: tuple[int, int, int] = (1200, 1200, 1200)
+    optimizer: Optimizer = Optimizer(decay=1e-2)
+    batch: int = 8
+    seed: int = 0
+
+
+def model(name: Name, encoder: nn.Module, classes: int) -> EncoderDecoder:
+    """One of the three."""
+    if name == "FCN-8s":
+        decoder, head = FCN((8, 16, 32), classes), Pixel(classes, scores=True)
+    elif name == "U-Net":
+        decoder = UNet(
+            strides=(2, 4, 8, 16, 32),
+            channels=(256, 128, 64, 64),
+            upsample=UpConv(start="nearest"),
+            refine=DoubleConv(norm="batch"),
+        )
+        head = Pixel(classes)
+    else:
+        decoder, head = FPN(channels=128), Merge(classes, channels=128)
+    return EncoderDecoder(encoder, decoder, head)
+
+
+def experiment(job: Finetune, name: Name, start: Start) -> Experiment:
+    """One of the job's runs."""
+    encoder, _ = weights.open(job.weights)
+    if isinstance(encoder, EncoderDecoder):
+        raise InputError(f"--weights wants those of an encoder; {job.weights} is a whole network")
+    classes = len(job.data.classes)
+    optimizer = dataclasses.replace(
+        job.optimizer,
+        rates=(("encoder", 0.1),) if start == "slow" else job.optimizer.rates,
+        freeze=("encoder",) if start == "frozen" else job.optimizer.freeze,
+    )
+    return Experiment(
+        model=model(name, encoder, classes),
+        data=job.data,
+        augment=job.augment,
+        task=Segment(classes, losses=(("cross_entropy", 1.0), ("dice", 1.0))),
+        optimizer=optimizer,
+        steps=dict(zip(("FCN-8s", "U-Net", "FPN"), job.steps, strict=True))[name],
+        batch=job.batch,
+        seed=job.seed,
+        start=None if start == "random" else job.weights,
+    )
+
+
+def train(job: Finetune) -> list[dict[str, object]]:
+    """Runs what has not been run yet; returns a row for each run."""
+    rows = []
+    for name in job.models:
+        for start in job.starts:
+            one = experiment(job, name, start)
+            scores = run(one, job.workdir / name / start)
+            rows.append(
+                {
+                    "model": name,
+                    "starts from": start,
+                    "steps": one.steps,
+                    "pixel accuracy": scores["pixel_accuracy"],
+                    "mean IoU": scores["mean_iou"],
+                    "boundary F": scores["boundary_f"],
+                }
+            )
+            (job.workdir / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(f"\n{table(rows)}")
+    return rows
+
+
+def main() -> None:
+    train(flags.parse(Finetune, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    cli.guarded(main)
