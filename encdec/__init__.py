@@ -10,8 +10,19 @@ from encdec.data.augment import Augment
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import UNet
+from encdec.encoders.convnext import ConvNeXt, convnext_base, convnext_small, convnext_tiny
+from encdec.encoders.densenet import DenseNet, densenet121
 from encdec.encoders.plain import Plain
-from encdec.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
+from encdec.encoders.resnet import (
+    ResNet,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+    resnext50,
+    wide_resnet50,
+)
 from encdec.encoders.vgg import VGG, vgg11, vgg13, vgg16, vgg19
 from encdec.errors import InputError
 from encdec.geometry import geometry
@@ -28,6 +39,8 @@ __all__ = [
     "FPN",
     "VGG",
     "Augment",
+    "ConvNeXt",
+    "DenseNet",
     "EncoderDecoder",
     "InputError",
     "Merge",
@@ -36,6 +49,10 @@ __all__ = [
     "ResNet",
     "Segment",
     "UNet",
+    "convnext_base",
+    "convnext_small",
+    "convnext_tiny",
+    "densenet121",
     "geometry",
     "initial_key",
     "losses",
@@ -49,10 +66,12 @@ __all__ = [
     "resnet50",
     "resnet101",
     "resnet152",
+    "resnext50",
     "summary",
     "vgg11",
     "vgg13",
     "vgg16",
     "vgg19",
     "weights",
+    "wide_resnet50",
 ]

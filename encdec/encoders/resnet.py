@@ -1,4 +1,7 @@
-"""ResNet trunks (He et al. 2016, Table 1), with the stride where torchvision's weights have it."""
+"""ResNet trunks (He et al. 2016, Table 1), with the stride where torchvision's weights have it.
+
+ResNeXt (Xie et al. 2017, Table 1) and Wide ResNet (Zagoruyko and Komodakis 2016, §3.4) are fields.
+"""
 
 from typing import Literal
 
@@ -17,9 +20,11 @@ class Block(nn.Module):
     """Residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 four times as wide at the end.
 
     Attributes:
-      width: channels of the 3x3 convolution.
+      width: channels of a basic block's convolutions; a bottleneck's 1x1 and 3x3 have `widen`
+        times as many, and its last 4 times.
       stride: of the block, in its first 3x3 convolution.
       dilations: of its 3x3 convolutions, the first and what comes after.
+      groups: of a bottleneck's 3x3 convolution.
     """
 
     kind: Literal["basic", "bottleneck"]
@@ -28,6 +33,8 @@ class Block(nn.Module):
     norm: NormKind
     dtype: Dtype | None
     dilations: tuple[int, int] = (1, 1)
+    widen: int = 1
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
@@ -47,6 +54,7 @@ class Block(nn.Module):
                 stride,
                 padding=kernel // 2 * dilation,
                 kernel_dilation=dilation,
+                feature_group_count=self.groups if kernel == 3 else 1,
                 use_bias=False,
                 kernel_init=fan_out_normal,
                 dtype=self.dtype,
@@ -54,11 +62,11 @@ class Block(nn.Module):
             )(x)
             return Norm(self.norm, relu, self.dtype, name=f"norm{name}")(x, train=train)
 
-        width = self.width
+        width, inner = self.width, self.width * self.widen
         first, after = self.dilations
         layers = {
             "basic": ((width, 3, self.stride, first), (width, 3, 1, after)),
-            "bottleneck": ((width, 1, 1, 1), (width, 3, self.stride, first), (4 * width, 1, 1, 1)),
+            "bottleneck": ((inner, 1, 1, 1), (inner, 3, self.stride, first), (4 * width, 1, 1, 1)),
         }[self.kind]
         skip, y = x, x
         for i, (channels, kernel, stride, dilation) in enumerate(layers, 1):
@@ -75,6 +83,8 @@ class ResNet(nn.Module):
       blocks: in each stage; (2, 2, 2, 2) is ResNet-18.
       kind: "basic" (18, 34) or "bottleneck" (50, 101, 152).
       width: channels of the first stage, 64 in the paper; every stage doubles it.
+      widen: a bottleneck's first two convolutions have that many times as many channels.
+      groups: of a bottleneck's 3x3 convolutions, ResNeXt's cardinality.
       output_stride: 16 or 8 keep the last stage, or the last two, at that stride by dilation.
       together: the map of that stride holds, along its channels, all stages that have it, the
         deepest last; otherwise the deepest alone.
@@ -84,6 +94,8 @@ class ResNet(nn.Module):
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     kind: Literal["basic", "bottleneck"] = "basic"
     width: int = 64
+    widen: int = 1
+    groups: int = 1
     output_stride: Literal[8, 16, 32] = 32
     together: bool = False
     norm: NormKind = "batch"
@@ -97,10 +109,7 @@ class ResNet(nn.Module):
 
         Strides above `output_stride` are not there: the stages are at that stride.
         """
-        if min((self.width, *self.blocks)) < 1:
-            raise InputError(
-                f"ResNet wants width and blocks of at least 1; got {self.width} and {self.blocks}"
-            )
+        self.check()
         x = standardise(images, self.mean, self.std)
         x = Conv(
             self.width,
@@ -126,12 +135,32 @@ class ResNet(nn.Module):
                     self.norm,
                     self.dtype,
                     (first if i == 1 else after, after),
+                    self.widen,
+                    self.groups,
                     name=f"stage{stage}_block{i}",
                 )(x, train=train)
             x = checkpoint_name(x, MAP)
             both = self.together and stride in maps
             maps[stride] = jnp.concatenate([maps[stride], x], -1) if both else x
         return maps
+
+    def check(self) -> None:
+        """Raises InputError for fields that make no network."""
+        if min((self.width, self.widen, self.groups, *self.blocks)) < 1:
+            raise InputError(
+                "ResNet wants width, widen, groups and blocks of at least 1; got "
+                f"{self.width}, {self.widen}, {self.groups} and {self.blocks}"
+            )
+        if self.kind == "basic" and (self.widen, self.groups) != (1, 1):
+            raise InputError(
+                f"basic blocks want widen and groups of 1; got {self.widen} and {self.groups}: "
+                'take kind="bottleneck"'
+            )
+        if self.width * self.widen % self.groups:
+            raise InputError(
+                f"{self.groups} groups do not divide {self.width * self.widen} channels: take "
+                "another width"
+            )
 
     def stage(self, stage: int) -> tuple[int, int, int, int]:
         """Stride of its map, stride of its first block, dilation of that block's first 3x3
@@ -179,3 +208,15 @@ def resnet101(norm: NormKind = "batch", output_stride: Literal[8, 16, 32] = 32) 
 def resnet152(norm: NormKind = "batch") -> ResNet:
     """58,143,808 parameters."""
     return ResNet((3, 8, 36, 3), "bottleneck", norm=norm)
+
+
+def resnext50(norm: NormKind = "batch", output_stride: Literal[8, 16, 32] = 32) -> ResNet:
+    """ResNeXt-50 32x4d, 32 groups of 4 channels in the first stage: 22,979,904 parameters."""
+    return ResNet(
+        (3, 4, 6, 3), "bottleneck", widen=2, groups=32, output_stride=output_stride, norm=norm
+    )
+
+
+def wide_resnet50(norm: NormKind = "batch", output_stride: Literal[8, 16, 32] = 32) -> ResNet:
+    """Wide ResNet-50-2, 3x3 convolutions twice as wide: 66,834,240 parameters."""
+    return ResNet((3, 4, 6, 3), "bottleneck", widen=2, output_stride=output_stride, norm=norm)
