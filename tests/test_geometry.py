@@ -6,6 +6,7 @@ import pytest
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet
+from encdec.encoders.densenet import DenseNet
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet, resnet18, resnet50
 from encdec.encoders.vgg import VGG, vgg16
@@ -65,6 +66,9 @@ NETS = {
     "resnet fpn": (EncoderDecoder(RESNET, FPN((4, 8), 1), Merge(1, 1, norm="none")), 8),
     "bottleneck fcn": (
         EncoderDecoder(ResNet((1, 2), "bottleneck", 1), FCN((4, 8), 1), Pixel(1, scores=True)), 8
+    ),
+    "densenet fcn": (
+        EncoderDecoder(DenseNet((1, 2), 1, 2), FCN((4, 8), 1), Pixel(1, scores=True)), 8
     ),
 }  # fmt: skip
 

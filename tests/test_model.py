@@ -9,8 +9,19 @@ from encdec import parallel
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN, Lateral
 from encdec.decoders.unet import DoubleConv, UNet
+from encdec.encoders.convnext import convnext_base, convnext_small, convnext_tiny
+from encdec.encoders.densenet import densenet121
 from encdec.encoders.plain import Plain
-from encdec.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
+from encdec.encoders.resnet import (
+    ResNet,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+    resnext50,
+    wide_resnet50,
+)
 from encdec.encoders.vgg import vgg11, vgg13, vgg16, vgg19
 from encdec.errors import InputError
 from encdec.heads.merge import Merge
@@ -24,6 +35,8 @@ ENCODERS = {
     **{f.__name__: f() for f in (vgg11, vgg13, vgg16, vgg19)},
     **{f"{f.__name__}_bn": f("batch") for f in (vgg11, vgg13, vgg16, vgg19)},
     **{f.__name__: f() for f in (resnet18, resnet34, resnet50, resnet101, resnet152)},
+    **{f.__name__: f() for f in (resnext50, wide_resnet50, densenet121)},
+    **{f.__name__: f() for f in (convnext_tiny, convnext_small, convnext_base)},
     "resnet18, group norm": resnet18("group"),
 }
 CLASSES = 5
@@ -31,7 +44,7 @@ CLASSES = 5
 
 def decoders(strides):
     """FCN, U-Net and FPN over an encoder's strides; U-Net up to stride 1."""
-    coarse, steps = strides[-3:], len(strides) - (strides[0] == 1)
+    coarse, steps = strides[-3:], strides[-1].bit_length() - 1
     return {
         "fcn32s": FCN(coarse[2:], CLASSES),
         "fcn16s": FCN(coarse[1:], CLASSES),

@@ -12,7 +12,10 @@ from encdec.encoders.resnet import (
     resnet50,
     resnet101,
     resnet152,
+    resnext50,
+    wide_resnet50,
 )
+from encdec.errors import InputError
 from encdec.train.state import count
 
 # torchvision's trunks, without the last fully connected layer.
@@ -22,6 +25,8 @@ PARAMETERS = {
     resnet50: 23_508_032,
     resnet101: 42_500_160,
     resnet152: 58_143_808,
+    resnext50: 22_979_904,
+    wide_resnet50: 66_834_240,
 }
 
 
@@ -61,7 +66,13 @@ def test_parameter_count_is_torchvisions(variant):
 
 
 def test_no_variant_is_missing_from_the_table():
-    assert set(PARAMETERS) == {v for name, v in vars(resnet).items() if name.startswith("resnet")}
+    variants = {v for name, v in vars(resnet).items() if "resne" in name}
+    assert set(PARAMETERS) == variants
+
+
+@pytest.mark.parametrize("variant", PARAMETERS)
+def test_the_docstring_gives_the_parameter_count(variant):
+    assert f"{PARAMETERS[variant]:,} parameters." in variant.__doc__
 
 
 def test_resnet50_has_53120_parameters_of_batch_norm():
@@ -136,3 +147,27 @@ def test_a_block_that_keeps_its_shape_has_no_projection():
 def test_any_number_of_input_channels(channels):
     _, variables = evaluate(ResNet((1,), width=2), channels=channels)
     assert variables["params"]["conv1"]["kernel"].shape == (7, 7, channels, 2)
+
+
+def test_a_grouped_3x3_reads_its_group_alone():
+    block, x = Block("bottleneck", 2, 1, "none", None, widen=4, groups=4), draw(1, 3, 3, 8)
+    kernels = jax.eval_shape(lambda: block.init(jax.random.key(0), x, train=False))["params"]
+    assert {n: p["kernel"].shape for n, p in kernels.items()} == {
+        "conv1": (1, 1, 8, 8),
+        "conv2": (3, 3, 2, 8),
+        "conv3": (1, 1, 8, 8),
+    }
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"widen": 2}, "basic blocks want widen and groups of 1; got 2 and 1"),
+        ({"groups": 2}, "basic blocks want widen and groups of 1; got 1 and 2"),
+        ({"kind": "bottleneck", "groups": 3}, "3 groups do not divide 64 channels"),
+        ({"kind": "bottleneck", "groups": 0}, r"at least 1; got 64, 1, 0 and \(2, 2, 2, 2\)"),
+    ],
+)
+def test_fields_that_make_no_network_are_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(ResNet(**fields))

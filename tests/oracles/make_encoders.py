@@ -63,7 +63,7 @@ def vgg(norm: bool) -> tuple[nn.Module, Places]:
 def densenet() -> tuple[nn.Module, Places]:
     from torchvision.models import DenseNet
 
-    return DenseNet(4, (2, 3, 1, 2), num_init_features=6, num_classes=1), DENSENET
+    return DenseNet(4, (1, 2, 1, 1), num_init_features=6, num_classes=1), DENSENET
 
 
 def convnext() -> tuple[nn.Module, Places]:
@@ -88,9 +88,9 @@ def dilated(output_stride: int) -> tuple[nn.Module, Places]:
 BUILDERS: dict[str, Callable[[], tuple[nn.Module, Places]]] = {
     "resnet_basic": lambda: resnet("basic", (2, 1, 2, 1)),
     "resnet_bottleneck": lambda: resnet("bottleneck", (2, 1, 2, 1)),
-    "resnet_resnext": lambda: resnet("bottleneck", (1, 2, 1, 1), 32, 4),
+    "resnet_resnext": lambda: resnet("bottleneck", (1, 1, 1, 1), 32, 4),
     "resnet_resnext_dilated": lambda: resnet("bottleneck", (1, 2, 2, 2), 32, 4, dilated=True),
-    "resnet_wide": lambda: resnet("bottleneck", (1, 2, 1, 1), 128),
+    "resnet_wide": lambda: resnet("bottleneck", (1, 1, 1, 1), 128),
     "vgg_plain": lambda: vgg(norm=False),
     "vgg_batch": lambda: vgg(norm=True),
     "densenet_plain": densenet,
@@ -98,6 +98,11 @@ BUILDERS: dict[str, Callable[[], tuple[nn.Module, Places]]] = {
     "convnext_dilated_16": lambda: dilated(16),
     "convnext_dilated_8": lambda: dilated(8),
 }
+
+
+def drop_heads(net: nn.Module) -> None:
+    for head in {"fc", "classifier", "head"} & {name for name, _ in net.named_children()}:
+        setattr(net, head, nn.Identity())
 
 
 def rounded_up(net: nn.Module) -> None:
@@ -171,8 +176,7 @@ def computed(name: str, noise: float = 0.0) -> dict[str, np.ndarray]:
     """Sketches of the case's maps; in training of gradients and statistics too."""
     case = CASES[name]
     net, places = BUILDERS[name.removesuffix("_odd").removesuffix("_train")]()
-    for head in {"fc", "classifier", "head"} & {name for name, _ in net.named_children()}:
-        setattr(net, head, nn.Identity())
+    drop_heads(net)
     net = net.double().train(case.train)
     found = fill(net, noise)
     rounded_up(net)

@@ -16,10 +16,10 @@ from encdec.weights import convnext, densenet, resnet, vgg
 from tests.oracles import cases, encoders
 
 QUICK = {"xla_backend_optimization_level": 0}
-RESNEXT = ResNet((1, 2, 1, 1), "bottleneck", 4, widen=2, groups=4)
+RESNEXT = ResNet((1, 1, 1, 1), "bottleneck", 4, widen=2, groups=4)
 PLAIN = VGG(channels=(2, 3, 4, 5, 6))
 SMALL = ConvNeXt((1, 2, 2, 1), (4, 6, 8, 10))
-DENSE = DenseNet((2, 3, 1, 2), growth=4, width=6)
+DENSE = DenseNet((1, 2, 1, 1), growth=4, width=6)
 NARROW = {
     "resnet_basic": (ResNet((2, 1, 2, 1), width=4), resnet, "torchvision"),
     "resnet_bottleneck": (ResNet((2, 1, 2, 1), "bottleneck", 4), resnet, "torchvision"),
