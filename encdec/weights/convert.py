@@ -117,7 +117,7 @@ def imported(
     if over:
         raise InputError(
             f"the weights have {over[0]!r}, for which the network has no place ({len(over)} left "
-            "over): name the network that they are of, or drop it"
+            "over): name the network that they are of, or leave it out of the file"
         )
     new, adapted = {}, []
     for path, name in used.items():
@@ -127,9 +127,9 @@ def imported(
             array = to_channels(array, old.shape[2])
             adapted.append(path)
         if array.shape != old.shape:
-            theirs = _theirs_shape(path, old.shape)
+            wanted = theirs(path, name, np.empty(old.shape, bool)).shape
             raise InputError(
-                f"{name!r} wants the shape {theirs}, got {tensors[name].shape}: name the network "
+                f"{name!r} wants the shape {wanted}, got {tensors[name].shape}: name the network "
                 "that the weights are of, or keep that part"
             )
         if not np.isfinite(array).all():
@@ -142,12 +142,7 @@ def imported(
 def exported(variables: Any, names: dict[str, str], source: str) -> Tensors:
     """The arrays under their published names and in their layout; the reverse of `imported`."""
     flat = flatten_dict(variables, sep="/")
-    tensors = {name: _theirs(path, np.asarray(flat[path])) for path, name in names.items()}
-    for path, name in names.items():
-        if name.endswith("layer_scale"):
-            tensors[name] = tensors[name][:, None, None]
-        if source == "torchvision" and re.search(r"fc[67]/kernel$", path):
-            tensors[name] = tensors[name].reshape(len(tensors[name]), -1)
+    tensors = {name: theirs(path, name, np.asarray(flat[path])) for path, name in names.items()}
     if source not in LEAVES:  # a torch module counts the batches that its statistics are of
         for name in names.values():
             if name.endswith("running_mean"):
@@ -187,17 +182,18 @@ def _ours(path: str, array: np.ndarray, shape: tuple[int, ...], turned: bool) ->
     return array.reshape(-1) if alone else array  # layer scale: (c, 1, 1)
 
 
-def _theirs(path: str, array: np.ndarray) -> np.ndarray:
+def theirs(path: str, name: str, array: np.ndarray) -> np.ndarray:
+    """An array of ours in the layout that it has under a published name."""
+    if name.endswith("layer_scale"):
+        return array[:, None, None]
     if path.endswith("kernel") and array.ndim == 4:
         if TRANSPOSED.search(path):
             grouped = array.shape[2] == 1
             return array[::-1, ::-1].transpose(*((3, 2) if grouped else (2, 3)), 0, 1)
-        return array.transpose(3, 2, 0, 1)
+        array = array.transpose(3, 2, 0, 1)
+        matrix = re.search(r"fc[67]/kernel$", path) and name.startswith("classifier")
+        return array.reshape(len(array), -1) if matrix else array
     return array.T if path.endswith("kernel") else array
-
-
-def _theirs_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return _theirs(path, np.empty(shape, bool)).shape
 
 
 def _below(path: str, parts: tuple[str, ...]) -> bool:

@@ -13,18 +13,20 @@ from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import UNet
 from encdec.encoders.alexnet import AlexNet
+from encdec.encoders.convnext import ConvNeXt
+from encdec.encoders.densenet import DenseNet
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet
 from encdec.encoders.vgg import VGG
 from encdec.errors import InputError
 from encdec.heads.dilated import Dilated
 from encdec.model import EncoderDecoder
-from encdec.weights import resnet, vgg
+from encdec.weights import convnext, densenet, resnet, vgg
 from encdec.weights.convert import within
 
 Source = Literal["torchvision", "timm", "smp", "caffe", "keras", "theano"]
 
-FAMILIES = {ResNet: resnet, VGG: vgg}
+FAMILIES = {ConvNeXt: convnext, DenseNet: densenet, ResNet: resnet, VGG: vgg}
 """The file of each encoder's names."""
 
 Pairs = Iterator[tuple[str, str]]

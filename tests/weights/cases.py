@@ -11,6 +11,19 @@ CASES = {
     for source in ("torchvision", "timm", "smp")
     for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16", "vgg19")
 } | {
+    "torchvision resnext50_32x4d": encdec.resnext50(),
+    "timm resnext50_32x4d": encdec.resnext50(),
+    "smp resnext50_32x4d": encdec.resnext50(),
+    "torchvision wide_resnet50_2": encdec.wide_resnet50(),
+    "timm wide_resnet50_2": encdec.wide_resnet50(),
+    "torchvision densenet121": encdec.densenet121(),
+    "timm densenet121": encdec.densenet121(),
+    "smp densenet121": encdec.densenet121(),
+    "torchvision convnext_tiny": encdec.convnext_tiny(),
+    "torchvision convnext_small": encdec.convnext_small(),
+    "torchvision convnext_base": encdec.convnext_base(),
+    "timm convnext_tiny": encdec.convnext_tiny(),
+    "timm convnext_base": encdec.convnext_base(),
     "torchvision vgg16_bn": encdec.vgg16("batch"),
     "torchvision vgg11": encdec.vgg11(),
     "torchvision vgg13": encdec.vgg13(),

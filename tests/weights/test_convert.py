@@ -150,7 +150,7 @@ def test_parts_and_sources_that_there_are_not_are_named(fresh, given, load):
 @pytest.mark.parametrize("shape", [(4, 4, 3, 5), (4, 4, 1, 3), (2, 2, 1, 1)])
 def test_transposed_kernels_go_out_and_come_back(shape):
     path, kernel = "params/decoder/upsample_s8/conv/kernel", np.random.default_rng(0).random(shape)
-    theirs = convert._theirs(path, kernel)
+    theirs = convert.theirs(path, "", kernel)
     grouped = shape[2] == 1 < shape[3]
     assert theirs.shape == ((shape[3], 1) if grouped else shape[2:]) + shape[:2]
     assert theirs[0, 0, 0, 0] == kernel[-1, -1, 0, 0]

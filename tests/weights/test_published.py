@@ -77,34 +77,6 @@ def trunk(net, heads):
     }
 
 
-@pytest.mark.parametrize(
-    "name, source",
-    [
-        (name, source)
-        for name in NETS
-        for source in ("torchvision", "timm", "smp")
-        if (name, source) != ("wide_resnet50_2", "smp")  # it has none of its own
-    ],
-)
-def test_names_and_shapes_are_the_librarys(make, name, source):
-    import torch
-
-    encoder, family = NETS[name]
-    paths = encoders.once(family.names(encoder, source))
-    with torch.device("meta") if source != "smp" else torch.device("cpu"):
-        net = published(name, source)
-    theirs = trunk(net, family.HEADS)
-    ours = {
-        encoders.path(paths, path): shape.shape
-        for tree in shapes_of(encoder).values()
-        for path, shape in tree.items()
-    }
-    assert ours == {
-        place: encoders.ours(np.broadcast_to(0, tuple(x.shape))).shape
-        for place, x in theirs.items()
-    }
-
-
 def hooks(make, net, family):
     """Where torchvision's net has our maps."""
     pools = [n for n, module in net.named_modules() if type(module).__name__ == "MaxPool2d"]
