@@ -50,6 +50,9 @@ CASES = {
     "smp_fpn": Case(WIDE),
 }
 
+STEPS, RATE = Case((4, 32, 64, 3), 4, train=True), 0.003
+"""What five steps of SGD see, and their learning rate."""
+
 
 def draw(name: str, *size: int) -> np.ndarray:
     """N(0, 1); the same for the same name, everywhere."""
@@ -85,6 +88,14 @@ def images(case: Case) -> np.ndarray:
     coarse = draw(f"images {case.seed}", b, -(-h // 4), -(-w // 4), c)
     smooth = coarse.repeat(4, 1).repeat(4, 2)[:, :h, :w]
     return 1 / (1 + np.exp(-smooth - 0.5 * draw(f"noise {case.seed}", b, h, w, c)))
+
+
+def labels(case: Case, classes: int) -> np.ndarray:
+    """True classes, a tenth of them 255, in blocks of 8x8."""
+    b, h, w, _ = case.size
+    blocks = draw(f"labels {case.seed}", b, h // 8, w // 8)
+    ids = np.where(blocks > 1.3, 255, np.floor(blocks * 100) % classes).astype(int)
+    return ids.repeat(8, 1).repeat(8, 2)
 
 
 def cotangent(name: str, shape: tuple[int, ...]) -> np.ndarray:

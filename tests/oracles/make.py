@@ -188,14 +188,14 @@ def theirs(array: np.ndarray, axes: tuple[int, ...], turned: bool) -> np.ndarray
     )
 
 
-def computed(name: str, noise: float = 0.0) -> dict[str, np.ndarray]:
-    """Sketches of the case's outputs and gradients, by their names in our trees.
+def filled(
+    net: nn.Module, names: Names, noise: float = 0.0
+) -> dict[str, tuple[torch.Tensor, tuple[int, ...], bool]]:
+    """Gives the net the weights of its names; its tensors by our path, with axes and turn.
 
     Args:
       noise: every weight is wrong by about this share.
     """
-    case, (net, names) = CASES[name], BUILDERS[name]()
-    net = net.double().train(case.train)
     layers = dict(net.named_modules())
     found = {
         f"{path}/{leaf}": (tensor, axes, turned)
@@ -207,6 +207,40 @@ def computed(name: str, noise: float = 0.0) -> dict[str, np.ndarray]:
         shape = ours(np.empty(tensor.shape), axes, turned).shape
         weight = cases.weight(path, shape) * (1 + noise * cases.draw(f"noise of {path}", *shape))
         tensor.data.copy_(torch.from_numpy(theirs(weight, axes, turned)))
+    return found
+
+
+def steps(noise: float = 0.0) -> dict[str, np.ndarray]:
+    """The losses of five steps of SGD with momentum on smp's U-Net; then sketches of its weights
+    and running means."""
+    net, names = smp_unet(None)
+    net = net.double().train()
+    found = filled(net, names, noise)
+    mean, std = torch.from_numpy(IMAGENET)
+    images = (torch.from_numpy(cases.images(cases.STEPS)) - mean) / std
+    labels = torch.from_numpy(cases.labels(cases.STEPS, 3))
+    sgd = torch.optim.SGD(net.parameters(), cases.RATE, momentum=0.9)
+    losses = []
+    for _ in range(5):
+        sgd.zero_grad()
+        logits = net(images.permute(0, 3, 1, 2))["logits"]
+        loss = nn.functional.cross_entropy(logits, labels, ignore_index=255)
+        loss.backward()
+        sgd.step()
+        losses.append(loss.item())
+    arrays = {
+        path: cases.sketch(path, ours(tensor.detach().numpy(), axes, turned))
+        for path, (tensor, axes, turned) in found.items()
+        if not path.endswith("var")
+    }
+    return {"losses": np.array(losses)} | arrays
+
+
+def computed(name: str, noise: float = 0.0) -> dict[str, np.ndarray]:
+    """Sketches of the case's outputs and gradients, by their names in our trees."""
+    case, (net, names) = CASES[name], BUILDERS[name]()
+    net = net.double().train(case.train)
+    found = filled(net, names, noise)
     images = torch.from_numpy(cases.images(case)).requires_grad_()
     mean, std = (
         torch.tensor(v, dtype=torch.float64) for v in (PLAIN if case.size[-1] == 1 else IMAGENET)
@@ -234,6 +268,7 @@ NOISE, STABLE = (1e-6, -1e-6, 3e-6), 2e-4
 
 
 def main() -> None:
+    np.savez(cases.FOLDER / "steps.npz", **steps())
     for name in CASES:
         arrays = computed(name)
         worst, where = max(cases.difference(computed(name, noise), arrays) for noise in NOISE)

@@ -1,10 +1,12 @@
 """The published networks, scaled down, compute what PyTorch's do: outputs and gradients."""
 
+from functools import partial
 from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -12,6 +14,7 @@ from encdec import papers
 from encdec.encoders.alexnet import AlexNet
 from encdec.encoders.resnet import ResNet
 from encdec.encoders.vgg import VGG
+from encdec.losses import cross_entropy
 from encdec.model import EncoderDecoder
 from tests.oracles import cases, encoders
 
@@ -102,7 +105,7 @@ def check(name: str) -> None:
 
 def test_every_network_has_its_oracle():
     files = {f.stem for f in cases.FOLDER.glob("*.npz")}
-    assert set(NARROW) == set(cases.CASES) == files - set(encoders.CASES)
+    assert set(NARROW) == set(cases.CASES) == files - set(encoders.CASES) - {"steps"}
 
 
 @pytest.mark.paper(
@@ -217,6 +220,59 @@ def test_smp_unet_computes_what_the_library_does(name):
 )
 def test_smp_fpn_computes_what_the_library_does():
     check("smp_fpn")
+
+
+def test_five_steps_of_sgd_end_where_pytorchs_do():
+    """Losses, weights and running means of smp's U-Net, BatchNorm by the batch."""
+    model, theirs = NARROW["smp_unet"], cases.stored("steps")
+    images = jnp.asarray(cases.images(cases.STEPS), jnp.float32)
+    labels = jnp.asarray(cases.labels(cases.STEPS, 3), jnp.int32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
+    variables = jax.tree.map_with_path(
+        lambda path, s: jnp.asarray(
+            cases.weight("/".join(key.key for key in path[1:]), s.shape), s.dtype
+        ),
+        shapes,
+    )
+    params, stats = variables["params"], variables["batch_stats"]
+    sgd = optax.sgd(cases.RATE, momentum=0.9)
+
+    def loss(params: dict, stats: dict) -> tuple:
+        outputs, new = model.apply(
+            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"]
+        )
+        total, count = cross_entropy(outputs["logits"], labels)
+        return total / count, new["batch_stats"]
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def step(params: dict, stats: dict, opt: tuple) -> tuple:
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params, stats)
+        updates, opt = sgd.update(grads, opt)
+        return optax.apply_updates(params, updates), stats, opt, value
+
+    opt, losses = sgd.init(params), []
+    for _ in range(5):
+        params, stats, opt, value = step(params, stats, opt)
+        losses.append(float(value))
+    flat = flatten_dict(params, sep="/") | flatten_dict(stats, sep="/")
+    ours = {path: cases.sketch(path, x) for path, x in flat.items() if not path.endswith("var")}
+    np.testing.assert_allclose(losses, theirs.pop("losses"), rtol=1e-4)
+    assert losses[-1] < 0.85 * losses[0] and set(ours) == set(theirs)
+    worst, where = cases.difference(ours, theirs)
+    assert worst < 1e-4, where
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the libraries' own
+def test_the_stored_steps_are_what_pytorch_computes():
+    for library in ("torch", "torchvision", "segmentation_models_pytorch"):
+        if not find_spec(library):
+            pytest.skip("pip install -e '.[bench]' for the peers")
+    from tests.oracles import make
+
+    again, stored = make.steps(), cases.stored("steps")
+    assert set(again) == set(stored)
+    assert cases.difference(again, stored)[0] < 1e-5
 
 
 @pytest.mark.slow
