@@ -205,10 +205,12 @@ def linen_layers() -> ExitStack:
     class BatchNorm(nn.Module):
         relu: bool
         dtype: str | None
+        epsilon: float
+        momentum: float
 
         @nn.compact
         def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-            linen = nn.BatchNorm(not train, momentum=0.9, epsilon=norm.EPSILON)
+            linen = nn.BatchNorm(not train, momentum=self.momentum, epsilon=self.epsilon)
             nn.share_scope(self, linen)
             y = linen(x)
             return nn.relu(y) if self.relu else y

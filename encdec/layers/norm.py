@@ -26,9 +26,14 @@ def standardise(images: Images, mean: tuple[float, ...], std: tuple[float, ...])
     return (images - mean) / std
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def batch_norm(
-    x: Map, scale: Float[Array, " c"], bias: Float[Array, " c"], relu: bool, axis: str | None
+    x: Map,
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    relu: bool,
+    axis: str | None,
+    epsilon: float = EPSILON,
 ) -> tuple[Map, Stats]:
     """x normalised by its own statistics, scaled, shifted and, if `relu`, cut at zero.
 
@@ -37,28 +42,33 @@ def batch_norm(
     Returns:
       The map in x's type; and (mean, variance), through which no gradient flows.
     """
-    return _forward(x, scale, bias, relu, axis)[0]
+    return _forward(x, scale, bias, relu, axis, epsilon)[0]
 
 
 def _forward(
-    x: Map, scale: Array, bias: Array, relu: bool, axis: str | None
+    x: Map, scale: Array, bias: Array, relu: bool, axis: str | None, epsilon: float
 ) -> tuple[tuple[Map, Stats], tuple[Array, ...]]:
     wide = x.astype(jnp.float32)
     mean, square = _means((wide, wide * wide), axis)
     variance = jnp.maximum(square - mean * mean, 0)
-    y = affine(x, scale, bias, mean, variance, relu)
+    y = affine(x, scale, bias, mean, variance, relu, epsilon)
     return (y, (mean, variance)), (x, scale, bias, mean, variance)
 
 
 def _backward(
-    relu: bool, axis: str | None, saved: tuple[Array, ...], grads: tuple[Map, Stats]
+    relu: bool,
+    axis: str | None,
+    epsilon: float,
+    saved: tuple[Array, ...],
+    grads: tuple[Map, Stats],
 ) -> tuple[Map, Array, Array]:
     x, scale, bias, mean, variance = saved
     centred = x.astype(jnp.float32) - mean[None, None, None]
-    inverse = lax.rsqrt(variance + EPSILON)
+    inverse = lax.rsqrt(variance + epsilon)
     grad = grads[0].astype(jnp.float32)
     if relu:
-        grad = jnp.where(affine(x, scale, bias, mean, variance, relu=False) > 0, grad, 0)
+        y = affine(x, scale, bias, mean, variance, False, epsilon)
+        grad = jnp.where(y > 0, grad, 0)
     # The parameters' gradients stay this device's own, as those of every other layer do.
     shift, tilt = _total(grad), _total(grad * centred) * inverse
     size = x.size // x.shape[-1]
@@ -71,9 +81,17 @@ def _backward(
 batch_norm.defvjp(_forward, _backward)
 
 
-def affine(x: Map, scale: Array, bias: Array, mean: Array, variance: Array, relu: bool) -> Map:
+def affine(
+    x: Map,
+    scale: Array,
+    bias: Array,
+    mean: Array,
+    variance: Array,
+    relu: bool,
+    epsilon: float = EPSILON,
+) -> Map:
     """x normalised by given statistics, scaled, shifted and, if `relu`, cut at zero."""
-    slope = scale * lax.rsqrt(variance + EPSILON)
+    slope = scale * lax.rsqrt(variance + epsilon)
     y = (x.astype(jnp.float32) - mean[None, None, None]) * slope[None, None, None]
     y += bias[None, None, None]
     return (nn.relu(y) if relu else y).astype(x.dtype)
@@ -94,10 +112,17 @@ def _total(x: Map) -> Float[Array, " c"]:
 
 
 class BatchNorm(nn.Module):
-    """`nn.BatchNorm`'s parameters, statistics and numbers, with torchvision's momentum 0.9."""
+    """`nn.BatchNorm`'s parameters, statistics and numbers.
+
+    Attributes:
+      epsilon: added to the variance.
+      momentum: share of the old statistics in the new; one minus PyTorch's.
+    """
 
     relu: bool = False
     dtype: Dtype | None = None
+    epsilon: float = EPSILON
+    momentum: float = 0.9
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
@@ -108,11 +133,12 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)
         x = x if self.dtype is None else x.astype(self.dtype)
         if not train:
-            return affine(x, scale, bias, mean.value, variance.value, self.relu)
-        y, new = batch_norm(x, scale, bias, self.relu, parallel.axis())
+            return affine(x, scale, bias, mean.value, variance.value, self.relu, self.epsilon)
+        y, new = batch_norm(x, scale, bias, self.relu, parallel.axis(), self.epsilon)
         if not self.is_initializing():
+            kept = self.momentum
             mean.value, variance.value = (
-                0.9 * old.value + 0.1 * lax.stop_gradient(now)
+                kept * old.value + (1 - kept) * lax.stop_gradient(now)
                 for old, now in zip((mean, variance), new, strict=True)
             )
         return y
@@ -128,12 +154,15 @@ class Norm(nn.Module):
     kind: NormKind = "batch"
     relu: bool = False
     dtype: Dtype | None = None
+    epsilon: float = EPSILON
+    momentum: float = 0.9
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         if self.kind == "batch":
-            return BatchNorm(self.relu, self.dtype, name="batch")(x, train=train)
+            norm = BatchNorm(self.relu, self.dtype, self.epsilon, self.momentum, name="batch")
+            return norm(x, train=train)
         if self.kind == "group":
             groups = next(g for g in range(min(32, x.shape[-1]), 0, -1) if x.shape[-1] % g == 0)
-            x = nn.GroupNorm(groups, epsilon=EPSILON, dtype=self.dtype, name="group")(x)
+            x = nn.GroupNorm(groups, epsilon=self.epsilon, dtype=self.dtype, name="group")(x)
         return nn.relu(x) if self.relu else x
