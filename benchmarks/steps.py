@@ -17,7 +17,6 @@ from benchmarks.networks import NETWORKS, Pair
 from benchmarks.ops import pool_2x2, pool_3x3, resized
 from benchmarks.port import difference, pixels, ported
 from benchmarks.timing import Timing, paired
-from encdec.layers import norm
 from encdec.losses import cross_entropy
 from encdec.model import EncoderDecoder
 from encdec.random import initial_key

@@ -12,6 +12,22 @@ from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import UNet
 from encdec.encoders.convnext import ConvNeXt, convnext_base, convnext_small, convnext_tiny
 from encdec.encoders.densenet import DenseNet, densenet121
+from encdec.encoders.efficientnet import (
+    EfficientNet,
+    efficientnet_b0,
+    efficientnet_b1,
+    efficientnet_b2,
+    efficientnet_b3,
+    efficientnet_b4,
+    efficientnet_lite0,
+)
+from encdec.encoders.mobilenet import (
+    MobileNetV2,
+    MobileNetV3,
+    mobilenet_v2,
+    mobilenet_v3_large,
+    mobilenet_v3_small,
+)
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import (
     ResNet,
@@ -41,9 +57,12 @@ __all__ = [
     "Augment",
     "ConvNeXt",
     "DenseNet",
+    "EfficientNet",
     "EncoderDecoder",
     "InputError",
     "Merge",
+    "MobileNetV2",
+    "MobileNetV3",
     "Pixel",
     "Plain",
     "ResNet",
@@ -53,10 +72,19 @@ __all__ = [
     "convnext_small",
     "convnext_tiny",
     "densenet121",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_lite0",
     "geometry",
     "initial_key",
     "losses",
     "metrics",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
     "papers",
     "parallel",
     "predict",

@@ -298,11 +298,40 @@ def test_batch_norm_has_torchvisions_momentum_and_epsilon():
     np.testing.assert_allclose(still, x / np.sqrt(1 + 1e-5), rtol=1e-5)
 
 
+def test_batch_norm_takes_epsilon_and_momentum():
+    x = 0.1 * draw(2, 4, 4, 3) + 1
+    norm = layers.Norm("batch", epsilon=0.01, momentum=0.99)
+    variables = norm.init(jax.random.key(0), x, train=False)
+    still = norm.apply(variables, x, train=False)
+    y, new = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    x = np.asarray(x)
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 0.01), atol=1e-5)
+    np.testing.assert_allclose(still, x / np.sqrt(1.01), rtol=1e-5)
+    np.testing.assert_allclose(new["batch_stats"]["batch"]["mean"], 0.01 * mean, rtol=1e-4)
+    np.testing.assert_allclose(new["batch_stats"]["batch"]["var"], 0.99 + 0.01 * var, rtol=1e-4)
+
+
+def test_group_norm_takes_epsilon():
+    x = 0.1 * draw(1, 2, 2, 1)
+    norm = layers.Norm("group", epsilon=0.01)
+    y = norm.apply(norm.init(jax.random.key(0), x, train=True), x, train=True)
+    x = np.asarray(x)
+    np.testing.assert_allclose(y, (x - x.mean()) / np.sqrt(x.var() + 0.01), atol=1e-5)
+
+
+def test_statistics_of_a_large_map_lose_nothing_to_rounding():
+    x = draw(2, 250, 300, 2)
+    _, (_, variance) = layers.batch_norm(x, jnp.ones(2), jnp.zeros(2), False, None)
+    np.testing.assert_allclose(variance, np.asarray(x, np.float64).var((0, 1, 2)), rtol=2e-6)
+
+
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("dtype", [F32, BF16])
-def test_batch_norm_has_linens_numbers(relu, dtype):
+@pytest.mark.parametrize("epsilon", [1e-5, 0.5])
+def test_batch_norm_has_linens_numbers(relu, dtype, epsilon):
     x, scale, bias = 3 * draw(2, 5, 4, 3, dtype=dtype) + 1, draw(3, seed=1), draw(3, seed=2)
-    module = nn.BatchNorm(False, momentum=0.9, epsilon=1e-5, dtype=dtype)
+    module = nn.BatchNorm(False, momentum=0.9, epsilon=epsilon, dtype=dtype)
     stats = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
 
     def linen(x, scale, bias):
@@ -312,7 +341,7 @@ def test_batch_norm_has_linens_numbers(relu, dtype):
 
     def ours(x, scale, bias):
         variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": stats}
-        y, new = layers.BatchNorm(relu, dtype=dtype.__name__).apply(
+        y, new = layers.BatchNorm(relu, dtype=dtype.__name__, epsilon=epsilon).apply(
             variables, x, train=True, mutable=["batch_stats"]
         )
         return y, new["batch_stats"]

@@ -4,9 +4,8 @@ import math
 from typing import Literal
 
 from flax import linen as nn
-from jax.ad_checkpoint import checkpoint_name
 
-from encdec.arrays import MAP, Dtype, Images, Maps
+from encdec.arrays import Dtype, Images, Maps
 from encdec.encoders.inverted import (
     Activation,
     ConvNorm,
@@ -35,8 +34,9 @@ class EfficientNet(nn.Module):
       width, depth: multipliers of the channels, rounded to multiples of 8, and of the blocks,
         rounded up (§4).
       squeeze: with squeeze-and-excitation.
-      stem: the map of stride 2 is the first convolution's, as in segmentation_models.pytorch;
-        otherwise the first stage's, of half the channels, as in timm.
+      taps: "stem", and blocks ("stage5_block1"), whose maps are given, not those of the last block
+        of their stride. The stem's is segmentation_models.pytorch's map of stride 2, with twice
+        the channels of the first stage's; timm has ().
       drop_path: stochastic depth: the share of images that skip the last block; growing from 0 in
         the first. 0.2 in §5, and 0 here, so that training is torch's on the same weights.
       output_stride: 16 or 8 keep what is coarser at that stride by dilation.
@@ -57,7 +57,7 @@ class EfficientNet(nn.Module):
     depth: float = 1.0
     squeeze: bool = True
     activation: Activation = "swish"
-    stem: bool = True
+    taps: tuple[str, ...] = ("stem",)
     drop_path: float = 0.0
     output_stride: Literal[8, 16, 32] = 32
     norm: NormKind = "batch"
@@ -70,8 +70,10 @@ class EfficientNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Maps:
-        """Returns maps by stride: the stem at 2, the last block of 4, 8, 16 and 32; the 1x1
-        convolution before the classifier, which timm and smp leave out too, is not there."""
+        """Returns maps by stride: the stem at 2, the last blocks of 4, 8, 16 and 32 (`taps`).
+
+        The 1x1 convolution before the classifier is not there: timm and smp leave it out too.
+        """
         if self.padding not in ("symmetric", "same") and any(n % 32 for n in images.shape[1:3]):
             raise InputError(
                 f"padding={self.padding} wants sides that 32 divides; got {images.shape[1]}x"
@@ -79,19 +81,17 @@ class EfficientNet(nn.Module):
             )
         form = Form(self.norm, self.dtype, self.epsilon, self.momentum, self.padding)
         x = standardise(images, self.mean, self.std)
-        stem = ConvNorm(
-            divisible(32 * self.width), form, 3, 2, activation=self.activation, name="stem"
-        )
-        x = checkpoint_name(stem(x, train=train), MAP)
-        maps = walk(
-            x,
+        wide = divisible(32 * self.width)
+        stem = ConvNorm(wide, form, 3, 2, activation=self.activation, name="stem")
+        return walk(
+            stem(x, train=train),
             self.rows(),
             form,
             output_stride=self.output_stride,
             train=train,
             drop_path=self.drop_path,
+            taps=self.taps,
         )
-        return maps | {2: x} if self.stem else maps
 
     def rows(self) -> tuple[Row, ...]:
         """The blocks of the table, scaled."""
@@ -105,17 +105,20 @@ class EfficientNet(nn.Module):
             channels = divisible(c * self.width)
             for i in range(1, math.ceil(n * self.depth) + 1):
                 squeezed = inputs // 4 if self.squeeze else 0
-                name, stride = f"stage{stage}_block{i}", s if i == 1 else 1
-                row = Row(name, k, t * inputs, channels, stride, self.activation, squeezed, "swish")
-                rows.append(row)
+                name, stride, act = f"stage{stage}_block{i}", s if i == 1 else 1, self.activation
+                wide = t * inputs
+                rows.append(Row(name, k, inputs, wide, channels, stride, act, squeezed, "swish"))
                 inputs = channels
+        if unknown := set(self.taps) - {"stem", *(row.name for row in rows)}:
+            raise InputError(
+                f"taps wants the stem or blocks up to {rows[-1].name}; got {sorted(unknown)}"
+            )
         return tuple(rows)
 
     def receptive_fields(self) -> dict[int, int]:
         """Input pixels that one cell of each map sees, along one axis, but for
         squeeze-and-excitation."""
-        fields = receptive_fields(self.rows(), self.output_stride)
-        return fields | {2: 3} if self.stem else fields
+        return receptive_fields(self.rows(), self.output_stride, self.taps)
 
     def next_good_size(self, size: int) -> int:
         """The smallest side that it takes and that is not below `size`."""

@@ -38,13 +38,15 @@ class Row:
     Attributes:
       name: of its parameters.
       kernel: of the depthwise convolution.
-      expanded: channels of the depthwise convolution; not expanded if the block's input has them.
+      inputs, expanded, channels: of the block, of the depthwise convolution, of what it gives; if
+        the first two are equal, nothing expands.
       squeezed: channels within squeeze-and-excitation; 0: there is none.
       gate: of squeeze-and-excitation: a ReLU, then a hard sigmoid; or a swish, then a sigmoid.
     """
 
     name: str
     kernel: int
+    inputs: int
     expanded: int
     channels: int
     stride: int
@@ -152,7 +154,7 @@ class InvertedResidual(nn.Module):
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
         row, form, y = self.row, self.form, x
-        if row.expanded != x.shape[-1]:
+        if row.expanded != row.inputs:
             expand = ConvNorm(row.expanded, form, activation=row.activation, name="expand")
             y = expand(y, train=train)
         y = ConvNorm(
@@ -169,7 +171,7 @@ class InvertedResidual(nn.Module):
         if row.squeezed:
             y = SqueezeExcite(row.squeezed, row.gate, form.dtype, name="squeeze")(y)
         y = ConvNorm(row.channels, form, name="project")(y, train=train)
-        if row.stride > 1 or x.shape[-1] != row.channels:
+        if row.stride > 1 or row.inputs != row.channels:
             return y
         drop = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3), deterministic=not train)
         return x + drop(y)
@@ -196,32 +198,39 @@ def walk(
     output_stride: int,
     train: bool,
     drop_path: float = 0.0,
+    taps: tuple[str, ...] = (),
 ) -> Maps:
     """The blocks behind a stem of stride 2; to be called within a module's `__call__`.
 
     Args:
       drop_path: grows in even steps from 0 in the first block; this behind the last.
+      taps: "stem" and blocks whose maps are given, not those of the last block of their stride.
 
     Returns:
       By stride what its last block gives; the stem, if a block of stride 2 follows it.
     """
-    maps = {}
+    maps, tapped = {}, {2: checkpoint_name(x, MAP)} if "stem" in taps else {}
     for i, (row, before, stride, dilation) in enumerate(places(rows, output_stride)):
         if stride > 1:
             x = maps[before] = checkpoint_name(x, MAP)
         drop = drop_path * i / len(rows)
-        x = InvertedResidual(row, form, before, stride, dilation, drop, name=row.name)(
-            x, train=train
-        )
-    return maps | {before * stride: checkpoint_name(x, MAP)}
+        block = InvertedResidual(row, form, before, stride, dilation, drop, name=row.name)
+        x = block(x, train=train)
+        if row.name in taps:
+            tapped[before * stride] = checkpoint_name(x, MAP)
+    return maps | {before * stride: checkpoint_name(x, MAP)} | tapped
 
 
-def receptive_fields(rows: tuple[Row, ...], output_stride: int) -> dict[int, int]:
+def receptive_fields(
+    rows: tuple[Row, ...], output_stride: int, taps: tuple[str, ...] = ()
+) -> dict[int, int]:
     """Input pixels, along one axis, that a cell of each of `walk`'s maps sees behind a 3x3 stem of
     stride 2; squeeze-and-excitation, which sees them all, does not count."""
-    field, fields = 3, {}
+    field, fields, tapped = 3, {}, {2: 3} if "stem" in taps else {}
     for row, before, stride, dilation in places(rows, output_stride):
         if stride > 1:
             fields[before] = field
         field += (row.kernel - 1) * dilation * before
-    return fields | {before * stride: field}
+        if row.name in taps:
+            tapped[before * stride] = field
+    return fields | {before * stride: field} | tapped

@@ -107,7 +107,7 @@ class MobileNetV2(nn.Module):
             channels = divisible(c * self.width)
             for i in range(1, n + 1):
                 name, stride = f"stage{stage}_block{i}", s if i == 1 else 1
-                rows.append(Row(name, 3, t * inputs, channels, stride, "relu6"))
+                rows.append(Row(name, 3, inputs, t * inputs, channels, stride, "relu6"))
                 inputs = channels
         return tuple(rows)
 
@@ -124,10 +124,10 @@ class MobileNetV3(nn.Module):
         swish), stride of every block, as in Tables 1 and 2.
       stem: channels of the first convolution.
       output_stride: 16 or 8 keep what is coarser at that stride by dilation.
-      epsilon, momentum: of the norm; torchvision's. timm has 1e-5 and 0.9, and its `tf_` models
-        1e-3 and 0.9.
-      padding: "same" in timm's `tf_` models, which are segmentation_models.pytorch's.
-      mean, std: of the published weights, by channel, in [0, 1]; 0.5 in the `tf_` models.
+      epsilon, momentum: of the norm; torchvision's. timm has 1e-5 and 0.9.
+      padding: torchvision's and timm's; "same", with epsilon 1e-3, mean and std of 0.5, in timm's
+        `tf_` models.
+      mean, std: of the published weights, by channel, in [0, 1].
     """
 
     table: tuple[tuple[int, int, int, bool, Literal["RE", "HS"], int], ...] = LARGE
@@ -162,21 +162,15 @@ class MobileNetV3(nn.Module):
             raise InputError(
                 f"MobileNetV3 wants a table of numbers of at least 1; got {self.table}"
             )
-        rows, stage, block, before = [], 0, 0, 0
+        rows, stage, inputs = [], 0, self.stem
         for kernel, expanded, channels, squeeze, nonlinearity, stride in self.table:
-            stage, block = (stage, block + 1) if channels == before else (stage + 1, 1)
-            rows.append(
-                Row(
-                    f"stage{stage}_block{block}",
-                    kernel,
-                    expanded,
-                    channels,
-                    stride,
-                    {"RE": "relu", "HS": "hard_swish"}[nonlinearity],
-                    divisible(expanded // 4) if squeeze else 0,
-                )
-            )
-            before = channels
+            new = not rows or channels != inputs
+            stage, block = (stage + 1, 1) if new else (stage, block + 1)
+            activation = {"RE": "relu", "HS": "hard_swish"}[nonlinearity]
+            squeezed = divisible(expanded // 4) if squeeze else 0
+            name = f"stage{stage}_block{block}"
+            rows.append(Row(name, kernel, inputs, expanded, channels, stride, activation, squeezed))
+            inputs = channels
         return tuple(rows)
 
     def receptive_fields(self) -> dict[int, int]:
