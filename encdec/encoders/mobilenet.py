@@ -167,7 +167,7 @@ class MobileNetV3(nn.Module):
             new = not rows or channels != inputs
             stage, block = (stage + 1, 1) if new else (stage, block + 1)
             activation = {"RE": "relu", "HS": "hard_swish"}[nonlinearity]
-            squeezed = divisible(expanded // 4) if squeeze else 0
+            squeezed = divisible(expanded / 4) if squeeze else 0
             name = f"stage{stage}_block{block}"
             rows.append(Row(name, kernel, inputs, expanded, channels, stride, activation, squeezed))
             inputs = channels

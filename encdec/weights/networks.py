@@ -15,18 +15,28 @@ from encdec.decoders.unet import UNet
 from encdec.encoders.alexnet import AlexNet
 from encdec.encoders.convnext import ConvNeXt
 from encdec.encoders.densenet import DenseNet
+from encdec.encoders.efficientnet import EfficientNet
+from encdec.encoders.mobilenet import MobileNetV2, MobileNetV3
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet
 from encdec.encoders.vgg import VGG
 from encdec.errors import InputError
 from encdec.heads.dilated import Dilated
 from encdec.model import EncoderDecoder
-from encdec.weights import convnext, densenet, resnet, vgg
+from encdec.weights import convnext, densenet, efficientnet, mobilenet, resnet, vgg
 from encdec.weights.convert import within
 
 Source = Literal["torchvision", "timm", "smp", "caffe", "keras", "theano"]
 
-FAMILIES = {ConvNeXt: convnext, DenseNet: densenet, ResNet: resnet, VGG: vgg}
+FAMILIES = {
+    ConvNeXt: convnext,
+    DenseNet: densenet,
+    EfficientNet: efficientnet,
+    MobileNetV2: mobilenet,
+    MobileNetV3: mobilenet,
+    ResNet: resnet,
+    VGG: vgg,
+}
 """The file of each encoder's names."""
 
 Pairs = Iterator[tuple[str, str]]
@@ -59,15 +69,17 @@ def names(part: nn.Module, source: Source) -> Pairs:
 def spare(part: nn.Module, source: Source, name: str) -> bool:
     """Whether a published tensor may be left out: it counts batches, belongs to a classifier that
     an encoder has not, is never used there, or is a fixed bilinear kernel."""
-    heads = FAMILIES[type(part)].HEADS if type(part) in FAMILIES else ()
+    heads: tuple[str, ...] = FAMILIES[type(part)].HEADS if type(part) in FAMILIES else ()
     if isinstance(part, EncoderDecoder) and source == "smp" and isinstance(part.decoder, UNet):
         # smp makes an attention for a skip at its last level, where there is none.
         heads = (f"decoder.blocks.{len(part.decoder.walk()) - 2}.attention1",)
     if isinstance(part, VGG) and source == "caffe":
         heads = ("fc6", "fc7", "fc8")
     if isinstance(part, EncoderDecoder) and source == "caffe":
-        heads = ("upscore",) if getattr(part.head, "upsample", "") == "fixed" else ()
-    return name.endswith("num_batches_tracked") or name.startswith(heads or ("\0",))
+        fixed = getattr(part.head, "upsample", "") == "fixed"
+        heads = ("upscore", "upscore2", "upscore_pool4", "upscore8", "upscore16") if fixed else ()
+    beside = any(name == head or name.startswith(f"{head}.") for head in heads)
+    return beside or name.endswith("num_batches_tracked")
 
 
 def _title(part: nn.Module) -> str:
@@ -154,17 +166,21 @@ def _keras(model: EncoderDecoder) -> Pairs:
         yield layer, f"convolution2d_{number}"
 
 
-def pixels(encoder: nn.Module, source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the pixels, RGB in [0, 1], with which the weights were trained.
+def as_published(encoder: nn.Module, source: Source) -> nn.Module:
+    """The encoder with the pixels' mean and deviation, RGB in [0, 1], that the source's weights
+    were trained with, and what else of its fields they want (epsilon, padding).
 
-    Of smp, timm and torchvision those of ImageNet, which our encoders have by default; of Caffe
-    the means alone, on a scale of 255; of the retina U-Net none.
+    Of smp, timm and torchvision the pixels are ImageNet's, with which our encoders are made; of
+    Caffe the means alone, on a scale of 255; of the retina U-Net nothing.
     """
     if source == "caffe":
-        return tuple(m / 255 for m in (122.67892, 116.66877, 104.00699)), (1 / 255,) * 3
+        mean = tuple(m / 255 for m in (122.67892, 116.66877, 104.00699))
+        return encoder.clone(mean=mean, std=(1 / 255,) * 3)
     if source in ("keras", "theano"):
-        return (0.0,), (1.0,)
-    if type(encoder) in FAMILIES and hasattr(FAMILIES[type(encoder)], "pixels"):
-        return FAMILIES[type(encoder)].pixels(encoder, source)
-    fresh = type(encoder)()
-    return fresh.mean, fresh.std
+        return encoder.clone(mean=(0.0,), std=(1.0,))
+    fresh, family = type(encoder)(), FAMILIES[type(encoder)]
+    mean, std = fresh.mean, fresh.std
+    if hasattr(family, "pixels"):
+        mean, std = family.pixels(encoder, source)
+    fields = family.fields(encoder, source) if hasattr(family, "fields") else {}
+    return encoder.clone(mean=mean, std=std, **fields)

@@ -15,7 +15,7 @@ from encdec.model import EncoderDecoder
 from encdec.weights import convert
 from encdec.weights.convert import Report
 from encdec.weights.files import Tensors, read, write
-from encdec.weights.networks import Source, names, pixels, spare
+from encdec.weights.networks import Source, as_published, names, spare
 
 
 def load(
@@ -29,6 +29,8 @@ def load(
     report: Callable[[Report], Any] | None = None,
 ) -> tuple[nn.Module, Any]:
     """The model with the weights' own pixel normalisation, and its variables with the weights.
+
+    What else of the encoder differs from library to library, epsilon and padding, is set too.
 
     Strict: every tensor has one place, every shape is checked, and nothing is half loaded. A
     classifier that an encoder has no place for is left out, and reported.
@@ -46,7 +48,7 @@ def load(
     Raises:
       InputError: the file is not readable or not of this network; one tensor is named.
     """
-    whole, variables = variables, _below(variables, part)
+    given, variables = variables, _below(variables, part)
     module = getattr(model, part) if part else model
     tensors = read(Path(path))
     if source == "caffe":
@@ -65,15 +67,13 @@ def load(
             _check_bilinear(name, tensors[name])
     if report is not None:
         report(told)
-    variables = _into(whole, part, new)
+    variables = _into(given, part, new)
     if part == "decoder":
         return model, variables
     encoder = module.encoder if isinstance(module, EncoderDecoder) else module
-    mean, std = pixels(encoder, source)
-    encoder = encoder.clone(mean=mean, std=std)
-    return (
-        model.clone(encoder=encoder) if isinstance(model, EncoderDecoder) else encoder
-    ), variables
+    encoder = as_published(encoder, source)
+    whole = isinstance(model, EncoderDecoder)
+    return model.clone(encoder=encoder) if whole else encoder, variables
 
 
 def export(

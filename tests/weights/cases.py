@@ -24,6 +24,18 @@ CASES = {
     "torchvision convnext_base": encdec.convnext_base(),
     "timm convnext_tiny": encdec.convnext_tiny(),
     "timm convnext_base": encdec.convnext_base(),
+    "torchvision mobilenet_v2": encdec.mobilenet_v2(),
+    "smp mobilenet_v2": encdec.mobilenet_v2(),
+    "timm mobilenetv2_100": encdec.mobilenet_v2(),
+    "torchvision mobilenet_v3_small": encdec.mobilenet_v3_small(),
+    "torchvision mobilenet_v3_large": encdec.mobilenet_v3_large(),
+    "timm mobilenetv3_large_100": encdec.mobilenet_v3_large(),
+    **{
+        f"{source} efficientnet{dash}b{i}": getattr(encdec, f"efficientnet_b{i}")()
+        for source, dash in (("torchvision", "_"), ("timm", "_"), ("smp", "-"))
+        for i in range(5)
+    },
+    "timm tf_efficientnet_lite0": encdec.efficientnet_lite0(),
     "torchvision vgg16_bn": encdec.vgg16("batch"),
     "torchvision vgg11": encdec.vgg11(),
     "torchvision vgg13": encdec.vgg13(),
