@@ -50,6 +50,7 @@ def write(path: Path, tensors: Tensors) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, part)
+        part.chmod(0o644)  # safetensors lets only the owner read
         part.replace(path)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
