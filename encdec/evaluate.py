@@ -11,7 +11,7 @@ import numpy as np
 from encdec import parallel
 from encdec.arrays import IGNORE
 from encdec.data.augment import prepare
-from encdec.data.fit import BUCKET
+from encdec.data.fit import BUCKET, bucket
 from encdec.data.pipeline import checked, eval_batches, opened
 from encdec.experiment import Experiment
 from encdec.geometry import geometry
@@ -67,7 +67,7 @@ def by_image(experiment: Experiment, variables: Any) -> Iterator[Sums]:
     for i in range(len(source)):
         example = checked(source, i, classes, keys)
         found = predict_outputs(experiment.model, variables, example["image"], shrink=data.shrink)
-        border = [(0, -n % BUCKET) for n in example["label"].shape]  # few sizes, few compiles
+        border = [(0, bucket(n) - n) for n in example["label"].shape]  # few sizes, few compiles
         label = np.pad(example["label"], border, constant_values=IGNORE)
         logits = np.pad(found["logits"], [*border, (0, 0)])
         yield wide(_measure(task, logits[None], label[None])) | task.measure_image(

@@ -14,7 +14,7 @@ from encdec.data.fit import shrunk
 from encdec.errors import InputError
 from encdec.layers import bilinear
 from encdec.model import EncoderDecoder
-from encdec.tiles import plan, shares
+from encdec.tiles import Axis, plan, shares
 from encdec.turns import Turn, Version, averaged, versions
 
 Results = dict[str, Num[np.ndarray, "h w k"]]
@@ -33,9 +33,9 @@ def predict(
 ) -> Int32[np.ndarray, "h w"]:
     """Class ids of every pixel: the greatest logit's; of a net with one logit, 1 above 0.
 
-    The image is padded, by its edge, to a multiple of 32 pixels, so that images of many sizes
-    share few compiled programs; for an unpadded net it is mirrored, without repeating the edge
-    (U-Net §2), by the net's margin and up to the next good size.
+    The image is padded, by its edge, to one of a few sizes (`encdec.data.fit.bucket`), so that
+    images of many sizes share few compiled programs; for an unpadded net it is mirrored, without
+    repeating the edge (U-Net §2), by the net's margin and up to the next good size.
 
     Args:
       shrink: the factor by which the net was trained on smaller images; ids are at full size.
@@ -43,10 +43,10 @@ def predict(
         more is read in parts, as few as fit: bands of rows for a padded net, each with what its
         pixels see above and below; tiles for an unpadded one. The ids are those of the whole image,
         but for GroupNorm, whose statistics are then the part's.
-      tile: rows and columns to read at a time, rounded up to a size that the net takes, whatever
-        the memory; 0: as `memory` has it. An unpadded net's ids are the whole image's again. A
-        padded net's tiles overlap by half and their scores are blended, which is approximate: the
-        inner borders see zeros.
+      tile: rows and columns to read at a time, rounded up to a size that the net takes and gives a
+        cell of, whatever the memory; 0: as `memory` has it. An unpadded net's ids are the whole
+        image's again. A padded net's tiles overlap by half and their scores are blended, which is
+        approximate: the inner borders see zeros.
       tta: turns at test time, all that these generate: both flips are the four versions of
         U-Net's release, "rotate90" is four, with a flip eight. Their scores are averaged.
       scales: of the image, resized bilinearly and its scores back; averaged too.
@@ -110,7 +110,11 @@ def _at_one_scale(
     image = shrunk({"image": image}, shrink)["image"]
     grid = plan(model, image.shape, shrink=shrink, memory=memory, tile=tile)
     places = [
-        (np.array(axis.starts, np.int32), shares(axis, shrink))
+        (
+            np.int32(len(axis.starts)),
+            _filled(axis.starts, axis),
+            _filled(shares(axis, shrink), axis),
+        )
         for axis in (grid.rows, grid.columns)
     ]
     found = _walk(
@@ -126,12 +130,18 @@ def _at_one_scale(
     return {name: np.asarray(x)[:height, :width].copy() for name, x in found.items()}
 
 
+def _filled(given: Any, axis: Axis) -> Num[np.ndarray, "most *_"]:
+    """A row for each tile that there is room for."""
+    rows = np.asarray(given, np.float32 if np.ndim(given) > 1 else np.int32)
+    return np.pad(rows, [(0, axis.most - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
+
+
 @partial(jax.jit, static_argnames=("model", "window", "shrink", "turned", "ids"))
 def _walk(
     variables: Any,
     canvas: UInt8[Array, "y x c"],
-    rows: tuple[Int32[Array, "i"], Float32[Array, "i _"]],
-    columns: tuple[Int32[Array, "j"], Float32[Array, "j _"]],
+    rows: tuple[Int32[Array, ""], Int32[Array, "i"], Float32[Array, "i _"]],
+    columns: tuple[Int32[Array, ""], Int32[Array, "j"], Float32[Array, "j _"]],
     *,
     model: EncoderDecoder,
     window: tuple[int, int],
@@ -145,9 +155,9 @@ def _walk(
     channel, taken of every tile or of the sums.
 
     Args:
-      rows, columns: first pixels of the tiles, and the weights of their results.
+      rows, columns: number of tiles, their first pixels, and the weights of their results.
     """
-    (tops, row_shares), (lefts, column_shares) = rows, columns
+    (down, tops, row_shares), (across, lefts, column_shares) = rows, columns
 
     def results(top: Int32[Array, ""], left: Int32[Array, ""]) -> dict[str, Num[Array, "_ _ _"]]:
         pixels = lax.dynamic_slice(canvas, (top, left, 0), (*window, canvas.shape[2]))
@@ -158,7 +168,7 @@ def _walk(
         return {"logits": _ids(found["logits"])} if ids == "of tiles" else found
 
     def tile(i: Int32[Array, ""], totals: dict[str, Array]) -> dict[str, Array]:
-        row, column = i // len(lefts), i % len(lefts)
+        row, column = i // across, i % across
         top, left = tops[row], lefts[column]
         share = row_shares[row][:, None, None] * column_shares[column][None, :, None]
 
@@ -177,7 +187,7 @@ def _walk(
         return jnp.zeros((*size, part.shape[2]), part.dtype)
 
     totals = jax.tree.map(empty, jax.eval_shape(results, tops[0], lefts[0]))
-    totals = lax.fori_loop(0, len(tops) * len(lefts), tile, totals)
+    totals = lax.fori_loop(0, down * across, tile, totals)
     return {"logits": _ids(totals["logits"])} if ids == "of all" else totals
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from encdec.data.fit import BUCKET
+from encdec.data.fit import BUCKET, bucket
 from encdec.errors import InputError
 from encdec.geometry import geometry, next_good_size
 from encdec.memory import forward_memory
@@ -33,6 +33,7 @@ class Axis:
       starts: first pixel of each tile.
       canvas: pixels. Window and number of tiles decide it, so that images of many sizes share it;
         what lies after the last tile is not read.
+      most: tiles that the canvas has room for; images with more or fewer share its program.
       halo: pixels of a result that a neighbour gives instead, where tiles meet; None: results
         overlap and are blended.
     """
@@ -42,6 +43,7 @@ class Axis:
     starts: tuple[int, ...]
     canvas: int
     halo: int | None
+    most: int
 
     @property
     def result(self) -> int:
@@ -96,19 +98,26 @@ def extended(
     return length - 1 - np.abs(place % period - (length - 1))
 
 
-def exact(length: int, window: int, *, margin: int, halo: int, cell: int) -> Axis:
+def exact(
+    length: int, window: int, *, margin: int, halo: int, cell: int, shared: bool = False
+) -> Axis:
     """Tiles whose results, put side by side, are the whole canvas's.
 
     Args:
       length: of the whole image's canvas; it and `window` are sizes that the net takes.
       halo: results nearer than this to a cut differ from the whole's; whole cells.
-      cell: pixels of the coarsest map's cells.
+      cell: pixels of the coarsest map's cells; of a cut canvas a window holds one at least, beside
+        halos and margins.
+      shared: leave room for as many tiles as the next power of two.
     """
     last = length - window
-    step = max((window - 2 * margin - 2 * halo) // cell * cell, cell)
-    number = -(-last // step) + 1
+    step = (window - 2 * margin - 2 * halo) // cell * cell
+    if last and step < cell:
+        raise AssertionError(f"a window of {window} gives no whole cell of {cell}")
+    number = -(-last // max(step, cell)) + 1
     starts = tuple(min(i * step, last) for i in range(number))
-    return Axis(window, margin, starts, window + (number - 1) * step, halo)
+    most = 1 << (number - 1).bit_length() if shared else number
+    return Axis(window, margin, starts, window + (most - 1) * step, halo, most)
 
 
 def blended(length: int, window: int, cell: int) -> Axis:
@@ -116,7 +125,8 @@ def blended(length: int, window: int, cell: int) -> Axis:
     last, step = length - window, max(window // 2, 1)
     number = -(-last // step) + 1
     starts = tuple(i * last // max(number - 1, 1) // cell * cell for i in range(number))
-    return Axis(window, 0, starts, window + (number - 1) * step, None)
+    most = 1 << (number - 1).bit_length()
+    return Axis(window, 0, starts, window + (most - 1) * step, None, most)
 
 
 def part(length: int, number: int, *, halo: int, cell: int) -> int:
@@ -170,10 +180,11 @@ def plan(
     padded, block = margin == (0, 0), max(BUCKET, cell)
     reach = field + cell if padded else 0  # a cell is not centred on its pixels
     halo = -(-(reach + 2 * (shrink > 1)) // (2 * cell)) * cell
-    filled = (-(-n // block) * block for n in (height, width))
+    filled = (-(-bucket(n) // block) * block for n in (height, width))
     whole = next_good_size(model, tuple(n + 2 * m for n, m in zip(filled, margin, strict=True)))
     if tile:
-        side = -(-tile // cell) * cell if padded else tile
+        least = 2 * (halo + margin[0]) + cell  # less would give no pixel that is the whole's
+        side = -(-tile // cell) * cell if padded else max(tile, least)
         window = tuple(map(min, next_good_size(model, (side, side)), whole))
     else:
         window, held = _fitting(model, whole, channels, margin, halo, memory)
@@ -190,7 +201,8 @@ def plan(
         axes = [blended(*sizes, cell) for sizes in zip(whole, window, strict=True)]
     else:
         sides = zip(whole, window, margin, strict=True)
-        axes = [exact(n, w, margin=m, halo=halo, cell=cell) for n, w, m in sides]
+        rule = {"halo": halo, "cell": cell, "shared": tile > 0}
+        axes = [exact(n, w, margin=m, **rule) for n, w, m in sides]
     return Grid(*axes, "edge" if padded else "reflect")
 
 

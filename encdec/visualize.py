@@ -77,13 +77,16 @@ def overlay(
       image: as large as the labels, or smaller by an integer factor (it is then repeated).
       alpha: share of the class colour, 0 (image only) to 1 (colour only); ignored pixels too.
     """
-    image = enlarge(image, labels.shape)
-    mixed = (1 - alpha) * image + alpha * colourise(labels, k)
     edge = np.zeros(labels.shape, bool)
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edge[:-1] |= labels[:-1] != labels[1:]
-    mixed[edge] = 0.2 * mixed[edge] + 0.8 * 255
-    return mixed.round().astype(np.uint8)
+    picture = enlarge(image, labels.shape)
+    for rows in np.array_split(np.arange(len(labels)), -(-len(labels) // 64)):
+        some = slice(rows[0], rows[-1] + 1)  # as floats a large picture takes eight times as much
+        mixed = (1 - alpha) * picture[some] + alpha * colourise(labels[some], k)
+        mixed[edge[some]] = 0.2 * mixed[edge[some]] + 0.8 * 255
+        picture[some] = mixed.round()
+    return picture
 
 
 def errors(

@@ -116,11 +116,22 @@ def test_equal_parts_cover_the_whole(length, number, halo):
     assert len(axis.starts) <= number and window - length // number < 16 + 2 * halo + 16
 
 
+@pytest.mark.parametrize("tile", [1, 100, 188, 190, 204, 300])
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_small_tiles_grow_until_they_leave_no_gap(tile, shrink):
+    grid = plan(PAPER, (450, 361, 3), tile=tile, shrink=shrink)
+    for axis in (grid.rows, grid.columns):
+        counts = np.zeros(axis.starts[-1] + axis.result)
+        for start, weights in zip(axis.starts, shares(axis), strict=True):
+            counts[start : start + axis.result] += weights
+        assert (counts == 1).all() and axis.window >= tile
+
+
 def test_images_with_as_many_tiles_share_a_canvas():
     grids = [plan(PAPER, (n, n, 1), tile=572) for n in (400, 550, 700)]
     assert len({grid.rows.starts[-1] for grid in grids}) == 3
     assert len({grid.rows.canvas for grid in grids}) == 1
-    grids = [plan(PADDED, (n, 200, 3), tile=128) for n in (200, 250)]
+    grids = [plan(PADDED, (n, 200, 3), tile=128) for n in (200, 300)]
     assert grids[0].rows.starts != grids[1].rows.starts and not grids[0].exact
     assert grids[0].rows.canvas == grids[1].rows.canvas
 
@@ -136,7 +147,7 @@ def test_a_padded_net_reads_bands_and_an_unpadded_one_squares(limited):
     assert grid.columns.window == 96 and grid.rows.window <= 96
     assert len(grid.rows.starts) == -(-(320 - 96) // (96 - 2 * grid.rows.halo)) + 1  # the fewest
     limited(572 * 572)
-    assert plan(PAPER, (700, 700, 1), memory=1.0).window == (540, 540)
+    assert plan(PAPER, (700, 700, 1), memory=1.0).window == (572, 572)
     assert plan(PAPER, (300, 900, 1), memory=1.0).columns.window < 572
 
 

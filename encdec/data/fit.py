@@ -14,6 +14,17 @@ Example = dict[str, Shaped[np.ndarray, "..."]]
 Row = dict[str, Shaped[np.ndarray | np.generic, "..."]]
 
 
+def bucket(length: int) -> int:
+    """The size to which an image's side of `length` pixels is padded: 32, 64, 96, 128, 160, 192,
+    256, 320, …, three in an octave; above 1024 multiples of 256. Images of many sizes so share few
+    compiled programs."""
+    if length > 1024:
+        return -(-length // 256) * 256
+    octave = max(length - 1, BUCKET).bit_length() - 1
+    sizes = (round(2**octave * part) for part in (1, 1.25, 1.5, 2))
+    return next(n for n in sizes if n >= length and n % BUCKET == 0)
+
+
 def shrunk(example: Example, factor: int) -> Example:
     """The example at 1 / `factor` of its size, (ceil(h / factor), ceil(w / factor)).
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Shaped
 
 from encdec.arrays import IGNORE
 from encdec.data.datasets import Dataset, Source
-from encdec.data.fit import BUCKET, Example, Row, cropped, padded, shrunk, thinned
+from encdec.data.fit import Example, Row, bucket, cropped, padded, shrunk, thinned
 from encdec.errors import InputError
 
 FOREVER = 2**40  # rows, more than any run reads
@@ -92,8 +92,8 @@ def eval_batches(
 
     def row(i: int) -> Row:
         example = shrunk(checked(source, i, classes, keys), dataset.shrink)
-        bucket = tuple(-(-n // BUCKET) * BUCKET for n in example["image"].shape[:2])
-        return padded(example, bucket, dataset.shrink) | {"index": np.int32(i)}
+        size = tuple(bucket(n) for n in example["image"].shape[:2])
+        return padded(example, size, dataset.shrink) | {"index": np.int32(i)}
 
     waiting: dict[tuple[int, ...], list[Row]] = {}
     for one in _read_ahead(row, len(source), 2 * batch):
