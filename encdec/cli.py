@@ -123,7 +123,14 @@ def predict_command(args: list[str]) -> None:
     experiment = load(asked.run)
     if not asked.images:
         raise InputError("predict wants images: encdec predict IMAGE … --run RUN; got none")
-    images = [(path, read_image(path)) for path in asked.images]
+    stems: dict[str, Path] = {}
+    for path in asked.images:
+        read_image(path)  # a bad one shows before anything is written
+        if (other := stems.setdefault(path.stem, path)) != path:
+            raise InputError(
+                f"{other} and {path} would write one {path.stem}_mask.png: predict them into two "
+                "folders (--out)"
+            )
     try:
         asked.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -131,7 +138,8 @@ def predict_command(args: list[str]) -> None:
             f"--out wants a folder that can be made; {asked.out}: {error.strerror}"
         ) from error
     variables, before = variables_of(experiment, asked.run), programs()
-    for path, image in images:
+    for path in asked.images:
+        image = read_image(path)
         labels = predict(
             experiment.model,
             variables,
@@ -149,7 +157,7 @@ def predict_command(args: list[str]) -> None:
             Image.fromarray(array).save(target)
             print(target)
     compiled = programs() - before
-    print(f"images: {len(images)}; programs compiled: {compiled}", file=sys.stderr)
+    print(f"images: {len(asked.images)}; programs compiled: {compiled}", file=sys.stderr)
 
 
 def summary_command(args: list[str], experiment: Experiment | None = None) -> None:
@@ -172,8 +180,11 @@ def check_command(args: list[str]) -> None:
         splits: tuple[str, ...] = ("train", "val")
 
     asked = parse(Check, args[1:])
-    faults = check(asked.data, asked.splits)
-    print("\n".join([*faults, f"{len(faults)} fault(s)"]))
+    try:
+        faults = check(asked.data, asked.splits)
+    except InputError as error:
+        raise InputError(str(error).replace("--data.", "--")) from error
+    print("\n".join([*faults, f"{len(faults)} fault(s)"]).replace("--data.", "--"))
     if faults:
         raise SystemExit(2)
 

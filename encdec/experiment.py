@@ -126,6 +126,6 @@ def load(run: Path) -> Experiment:
             pass
     if not isinstance(experiment, Experiment):
         raise InputError(
-            f"wanted a run folder with its experiment.json whole; got {run}: name one with --run"
+            f"wanted a run folder with its experiment.json whole; got {run}: name another"
         )
     return experiment

@@ -3,6 +3,8 @@
 docs/papers.md has each fact of the papers, the test that shows it, and the known differences.
 """
 
+from typing import Literal
+
 from encdec.decoders.fcn import FCN, Deconvolution, crops
 from encdec.decoders.fpn import FPN, Nearest
 from encdec.decoders.topdown import Copy
@@ -11,6 +13,7 @@ from encdec.encoders.alexnet import AlexNet
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet
 from encdec.encoders.vgg import VGG
+from encdec.errors import InputError
 from encdec.heads.dilated import Dilated
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
@@ -38,6 +41,8 @@ def fcn(
       scales: see `FCN`.
       kernel: of the last transposed convolution; twice its stride if 0.
     """
+    if not strides or set(strides) - {8, 16, 32} or max(strides) != 32:
+        raise InputError(f"FCN scores maps of stride 32, and of 16 and 8; got {strides}")
     origins = encoder.origins()
     offsets, offset = crops({stride: origins[stride] for stride in strides}, kernel)
     decoder = FCN(
@@ -113,11 +118,13 @@ def semantic_fpn(classes: int = 21, encoder: ResNet | None = None) -> EncoderDec
     return EncoderDecoder(encoder, FPN(channels=256), Merge(classes, 128))
 
 
-def dilated_fcn(classes: int = 21, depth: int = 50) -> EncoderDecoder:
+def dilated_fcn(classes: int = 21, depth: Literal[50, 101] = 50) -> EncoderDecoder:
     """What torchvision calls `fcn_resnet50`, 35,322,218 parameters (`fcn_resnet101`, 54,314,346).
 
     A ResNet of output stride 8, one head without skips, in training an auxiliary one.
     """
+    if depth not in BOTTLENECKS:
+        raise InputError(f"dilated_fcn has a depth of 50 or 101; got {depth}")
     encoder = ResNet(BOTTLENECKS[depth], "bottleneck", output_stride=8, together=True)
     return EncoderDecoder(encoder, FCN(strides=(8,), lateral=Copy()), Dilated(classes))
 

@@ -23,7 +23,7 @@ Results = dict[str, Num[np.ndarray, "h w k"]]
 def predict(
     model: EncoderDecoder,
     variables: Any,
-    image: UInt8[np.ndarray, "h w c"],
+    image: np.ndarray,
     *,
     shrink: int = 1,
     memory: float = 2.0,
@@ -33,6 +33,7 @@ def predict(
 ) -> Int32[np.ndarray, "h w"]:
     """Class ids of every pixel: the greatest logit's; of a net with one logit, 1 above 0.
 
+    The image is uint8, (h, w, c), of 0 to 255; the net sees it in [0, 1].
     The image is padded, by its edge, to one of a few sizes (`encdec.data.fit.bucket`), so that
     images of many sizes share few compiled programs; for an unpadded net it is mirrored, without
     repeating the edge (U-Net §2), by the net's margin and up to the next good size.
@@ -54,6 +55,7 @@ def predict(
     Raises:
       InputError: not even the smallest part fits, or an option cannot be.
     """
+    check_image(image, shrink, memory)
     options = {"shrink": shrink, "memory": memory, "tile": tile, "tta": tta}
     if scales == (1.0,):  # tiles become ids before they are put together: no map of scores
         return _at_one_scale(model, variables, image, labels=True, **options)["logits"][..., 0]
@@ -64,7 +66,7 @@ def predict(
 def predict_outputs(
     model: EncoderDecoder,
     variables: Any,
-    image: UInt8[np.ndarray, "h w c"],
+    image: np.ndarray,
     *,
     shrink: int = 1,
     memory: float = 2.0,
@@ -73,7 +75,8 @@ def predict_outputs(
     scales: tuple[float, ...] = (1.0,),
 ) -> dict[str, Float32[np.ndarray, "h w _"]]:
     """Every output of the model that is as large as its "logits", at image size; see `predict`."""
-    if min(scales, default=0) <= 0:
+    check_image(image, shrink, memory)
+    if not scales or not all(0 < scale < np.inf for scale in scales):
         raise InputError(f"scales wants one or more positive numbers; got {scales}")
     options = {"memory": memory, "tile": tile, "tta": tta, "labels": False}
     if scales == (1.0,):
@@ -87,6 +90,19 @@ def predict_outputs(
             scores = _resized(scores, full)[: image.shape[0], : image.shape[1]] / len(scales)
             totals[name] = totals[name] + scores if name in totals else scores
     return totals
+
+
+def check_image(image: np.ndarray, shrink: int, memory: float) -> None:
+    """Raises InputError where an image is not (h, w, c) of uint8, or an option cannot be."""
+    if image.dtype != np.uint8 or image.ndim != 3 or not image.size:
+        raise InputError(
+            "predict wants an image (rows, columns, channels) of uint8, 0 to 255; got "
+            f"{image.dtype} of shape {image.shape}: grey is image[..., None]"
+        )
+    if shrink < 1:
+        raise InputError(f"shrink wants a factor of at least 1; got {shrink}")
+    if not memory > 0:
+        raise InputError(f"memory wants GiB above 0; got {memory}: say how much --memory may take")
 
 
 def programs() -> int:

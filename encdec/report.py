@@ -58,7 +58,7 @@ class Report:
 
     def scores(self, step: int, split: str, scores: dict[str, float], seconds: float) -> None:
         """One line of evaluation, which does not count as training time."""
-        shown = ("pixel_accuracy", "mean_iou", "boundary_f")
+        shown = ("pixel_accuracy", "mean_iou", "boundary_f", "v_rand", "v_info", "object_f1", "auc")
         said = "  ".join(f"{name} {scores[name]:.4f}" for name in shown if name in scores)
         self._write({"step": step, split: scores}, f"step {step}  {split}: {said}")
         if self.since is not None:

@@ -2,17 +2,23 @@
 
     python experiments/stages.py                                     # shapes, drawn on first use
     python experiments/stages.py camvid --data.root DIR
-    python experiments/stages.py voc --data.root DIR --data.sbd DIR  # as published
+    python experiments/stages.py voc --data.root DIR --data.sbd DIR  # as released
+    python experiments/stages.py voc_cvpr --data.root DIR --data.sbd DIR  # batches of 20
+
+Published nets start from ImageNet: `--start DIR`, a folder that `encdec import-weights` made of
+VGG16's classifier (`--network vgg16_fc`).
 
 A stage starts from the former one's checkpoint, its new score layer from zero, at a lower rate. The
 loss is summed over an image's pixels ("heavy learning": momentum 0.99, bias rates doubled, fixed
-rates). Each stage is a run folder under --workdir; interrupted, the same command goes on.
+rates), or a mean over batches of 20 with momentum 0.9, as in the CVPR text. Each stage is a run
+folder under --workdir; interrupted, the same command goes on.
 """
 
 import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 from flax import linen as nn
 
@@ -37,11 +43,13 @@ STAGES = {"FCN-32s": (32,), "FCN-16s": (16, 32), "FCN-8s": (8, 16, 32)}
 @dataclasses.dataclass(frozen=True)
 class Stages:
     """FCN-32s, 16s and 8s in turn, for the data named before the flags: shapes (the default),
-    camvid or voc.
+    camvid, voc or voc_cvpr.
 
     Attributes:
       encoder: of all stages; VGG16 with pad 100, fc6 and fc7 is the paper's.
-      rates: learning rate of each stage.
+      rates: learning rate of each stage, in place of the optimizer's.
+      reduction: the loss is the "sum" over pixels or their "mean".
+      start: folder of weights or of a run, for the first stage; none: random.
       steps: of each stage.
       class_weights: of the loss, by true class; none in the paper, where balancing did not help.
       workdir: folder of the three runs.
@@ -56,6 +64,8 @@ class Stages:
     batch: int = 8
     seed: int = 0
     class_weights: tuple[float, ...] = ()
+    reduction: Literal["sum", "mean"] = "sum"
+    start: Path | None = None
     optimizer: Optimizer = Optimizer(
         "sgd", schedule="constant", warmup=0.0, momentum=0.99, decay=5e-4, bias_rate=2.0
     )
@@ -86,6 +96,19 @@ DEFAULTS = {
         steps=100_000,
         batch=1,
     ),
+    "voc_cvpr": Stages(
+        data=VOCSegmentation(canvas=(500, 500)),
+        augment=Augment(size=(500, 500), flip=0.0),
+        workdir=Path("runs/stages_voc_cvpr"),
+        encoder=papers.VGG16,
+        rates=(1e-4, 1e-6, 1e-8),
+        steps=74_358,  # 175 epochs of 8,498 images
+        batch=20,
+        reduction="mean",
+        optimizer=Optimizer(
+            "sgd", schedule="constant", warmup=0.0, momentum=0.9, decay=5e-4, bias_rate=2.0
+        ),
+    ),
 }
 
 
@@ -102,12 +125,12 @@ def experiment(job: Stages, stage: int) -> Experiment:
         model=model,
         data=job.data,
         augment=job.augment,
-        task=Segment(classes, reduction="sum", class_weights=job.class_weights),
+        task=Segment(classes, reduction=job.reduction, class_weights=job.class_weights),
         optimizer=dataclasses.replace(job.optimizer, rate=job.rates[stage]),
         steps=job.steps,
         batch=job.batch,
         seed=job.seed,
-        start=job.workdir / list(STAGES)[stage - 1] if stage else None,
+        start=job.workdir / list(STAGES)[stage - 1] if stage else job.start,
     )
 
 

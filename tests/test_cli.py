@@ -227,7 +227,7 @@ def test_a_folder_that_is_no_run_is_named(command, tmp_path, call):
     images = (tmp_path / "a.png",) if command == "predict" else ()
     code, _, err = call(command, *images, "--run", tmp_path / "none")
     assert code == 2
-    one_line(err, tmp_path / "none", "--run")
+    one_line(err, tmp_path / "none")
 
 
 def test_evaluate_prints_one_line_of_json_last(finished, call):

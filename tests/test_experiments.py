@@ -18,7 +18,9 @@ from encdec import cli
 from encdec.data.datasets import CAMVID
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
-from encdec.experiment import to_json
+from encdec.experiment import Experiment, to_json
+from encdec.flags import parse
+from encdec.summary import parameters
 from encdec.train.loop import check_classes
 from encdec.train.step import create_state, train_step
 
@@ -94,6 +96,57 @@ def test_three_stages_at_toy_size(tiny, tmp_path, capsys):
     again = stages.train(job)
     assert again == rows == json.loads((tmp_path / "table.json").read_text())
     assert "step 1/2" not in capsys.readouterr().out
+
+
+@pytest.mark.paper(
+    "FCN release",
+    says="heavy learning: one image, momentum 0.99, rates 1e-10, 1e-12, 1e-14, 100,000 steps each",
+    does="the same, `experiments/stages.py voc`; from ImageNet's VGG16 with `--start`",
+    differs="not run to the end here; images are drawn without replacement, epoch by epoch",
+)
+def test_stages_of_voc_are_the_releases():
+    stages = script(SCRIPTS[0].parent / "stages.py")
+    job = stages.DEFAULTS["voc"]
+    runs = [stages.experiment(job, stage) for stage in range(3)]
+    assert [one.optimizer.rate for one in runs] == [1e-10, 1e-12, 1e-14]
+    for one in runs:
+        assert (one.batch, one.steps, one.task.reduction) == (1, 100_000, "sum")
+        assert (one.optimizer.momentum, one.optimizer.bias_rate) == (0.99, 2.0)
+    job = dataclasses.replace(job, start=Path("weights"))
+    assert stages.experiment(job, 0).start == Path("weights")
+    assert stages.experiment(job, 1).start == job.workdir / "FCN-32s"
+
+
+@pytest.mark.paper(
+    "FCN §4.3",
+    says="batches of 20, momentum 0.9, rate 1e-4, 100 times lower for each skip, 175 epochs",
+    does="the same, `experiments/stages.py voc_cvpr`",
+    differs="not run here",
+)
+def test_stages_of_the_cvpr_text_have_batches_of_twenty():
+    stages = script(SCRIPTS[0].parent / "stages.py")
+    runs = [stages.experiment(stages.DEFAULTS["voc_cvpr"], stage) for stage in range(3)]
+    assert [one.optimizer.rate for one in runs] == pytest.approx([1e-4, 1e-6, 1e-8])
+    for one in runs:
+        assert (one.batch, one.task.reduction, one.optimizer.momentum) == (20, "mean", 0.9)
+        assert 175 * 8498 <= one.steps * one.batch < 176 * 8498
+
+
+@pytest.mark.paper(
+    "U-Net §3",
+    says="SGD of momentum 0.99, a batch of one tile",
+    does="batches of one; the flags in the script's docstring give SGD, momentum and width",
+    differs="Adam by default, which gets further in a few thousand steps; rate and steps are ours",
+)
+def test_the_flags_of_the_papers_unet_are_in_its_script():
+    path = SCRIPTS[0].parent / "isbi_unet.py"
+    module = script(path)
+    command = module.__doc__.split("572 572")[1].replace("\\", "")
+    flags = ["--augment.size", "572", "572", *command.split()]
+    experiment = parse(Experiment, flags, default=module.experiment())
+    assert (experiment.batch, experiment.optimizer.name) == (1, "sgd")
+    assert experiment.optimizer.momentum == 0.99
+    assert sum(parameters(experiment.model).values()) == 31_030_658
 
 
 def test_a_comparison_has_at_least_one_seed():

@@ -216,6 +216,10 @@ def _listed(listed: Iterable[Pair], ignore: int = IGNORE) -> Pairs:
 
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes an image of 8 bits a channel to RGB: grey is repeated, alpha dropped."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, an image is wanted; name its files: {path}/*.png")
+    if (pages := count_pages(path)) > 1:
+        raise InputError(f"{path}: one image is wanted, {pages} pages came; split it into files")
     return decode_image(path, str(path))
 
 
@@ -241,7 +245,7 @@ def decode_ids(file: Path | BytesIO, name: str, page: int = 0) -> Int32[np.ndarr
     if mask.mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
         raise InputError(
             f"{name}: a mask of one channel with class ids (grey or palette) is wanted, mode "
-            f"{mask.mode} came; map its colours to ids first"
+            f"{mask.mode} came; write whole numbers, 0 to 255, instead"
         )
     return np.array(mask).astype(np.int32)
 

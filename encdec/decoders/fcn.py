@@ -79,7 +79,11 @@ class FCN(TopDown):
 
     def __call__(self, maps: Maps, *, train: bool) -> Maps:
         """Returns the finest scores by stride, (b, h, w, classes)."""
-        factors = dict(zip(sorted(self.strides)[-2::-1], self.scales, strict=False))
+        if self.scales and len(self.scales) != len(self.strides) - 1:
+            raise InputError(
+                f"scales wants one for each skip, {len(self.strides) - 1}; got {self.scales}"
+            )
+        factors = dict(zip(sorted(self.strides)[-2::-1], self.scales, strict=bool(self.scales)))
         maps = {stride: x * factors.get(stride, 1) for stride, x in maps.items()}
         return super().__call__(maps, train=train)
 

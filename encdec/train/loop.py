@@ -40,9 +40,9 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     check_classes(experiment)
     for split in dict.fromkeys(("train", experiment.data.split)):
         opened(experiment.data, split)  # a missing one shows now, not after training
-    if experiment.start is not None:
-        given(experiment)
     shapes = shapes_of_state(experiment)  # traces the net: one that cannot be takes no folder
+    if experiment.start is not None:
+        shared(shapes, experiment)
     if jax.process_index() == 0:
         open_folder(experiment, folder)
     report = Report(
@@ -174,28 +174,34 @@ def given(experiment: Experiment) -> Any:
 
 
 def started(state: State, experiment: Experiment) -> State:
-    """The state with the variables that `experiment.start` has too.
+    """The state with the variables that `experiment.start` has too; see `shared`."""
+    old, new = shared(state, experiment), flatten_dict(state.variables(), sep="/")
+    fresh = [path.removeprefix("params/") for path in new if path not in old]
+    left = f"; new: {', '.join(fresh[:6])}{' …' * (len(fresh) > 6)}" if fresh else ""
+    print(f"{len(old)} of {len(new)} arrays from {experiment.start}{left}", flush=True)
+    taken = unflatten_dict(new | old, sep="/")
+    params = taken.pop("params")
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+    return parallel.replicate(state.replace(params=params, stats=taken, ema=ema))
+
+
+def shared(state: State, experiment: Experiment) -> dict[str, Any]:
+    """What `experiment.start` has of the state's variables, by path.
 
     Raises:
       InputError: it has none of them, or one of another shape.
     """
     folder = experiment.start
     old, new = flatten_dict(given(experiment), sep="/"), flatten_dict(state.variables(), sep="/")
-    shared = [path for path in new if path in old]
-    if wrong := [path for path in shared if old[path].shape != new[path].shape]:
+    both = [path for path in new if path in old]
+    if wrong := [path for path in both if old[path].shape != new[path].shape]:
         raise InputError(
             f"{folder} has {wrong[0]} of shape {old[wrong[0]].shape}; wanted "
             f"{new[wrong[0]].shape}: name a run of the same encoder and classes with --start"
         )
-    if not shared:
+    if not both:
         raise InputError(f"{folder} has nothing that this model has; name another with --start")
-    fresh = [path.removeprefix("params/") for path in new if path not in old]
-    left = f"; new: {', '.join(fresh[:6])}{' …' * (len(fresh) > 6)}" if fresh else ""
-    print(f"{len(shared)} of {len(new)} arrays from {folder}{left}", flush=True)
-    taken = unflatten_dict(new | {path: old[path] for path in shared}, sep="/")
-    params = taken.pop("params")
-    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-    return parallel.replicate(state.replace(params=params, stats=taken, ema=ema))
+    return {path: old[path] for path in both}
 
 
 def variables_of(experiment: Experiment, folder: Path) -> Any:

@@ -16,7 +16,6 @@ from encdec import papers, weights
 from encdec.errors import InputError
 from encdec.experiment import Experiment, load
 from encdec.flags import parse
-from encdec.model import EncoderDecoder
 from encdec.random import initial_key
 from encdec.report import history
 from encdec.train.folder import facts
@@ -24,7 +23,8 @@ from encdec.train.loop import variables_of
 from encdec.weights.artefact import is_artefact
 from encdec.weights.networks import FAMILIES, Source
 
-WHOLE: dict[str, Callable[..., EncoderDecoder]] = {
+WHOLE: dict[str, Callable[..., nn.Module]] = {
+    "vgg16_fc": lambda classes: papers.VGG16,
     "fcn32s": partial(papers.fcn32s, upsampling="learned"),
     "fcn16s": partial(papers.fcn16s, upsampling="learned"),
     "fcn8s": partial(papers.fcn8s, upsampling="learned"),
@@ -36,7 +36,8 @@ WHOLE: dict[str, Callable[..., EncoderDecoder]] = {
     "smp_unet": papers.smp_unet,
     "smp_fpn": papers.smp_fpn,
 }
-"""Whole networks, by name; those of smp on an encoder."""
+"""Whole networks, by name; those of smp on an encoder. vgg16_fc is a classifier's trunk with fc6
+and fc7, from which FCN starts."""
 
 
 @dataclass(frozen=True)
