@@ -55,7 +55,7 @@ class Row:
     gate: Literal["hard", "swish"] = "hard"
 
 
-def divisible(channels: float) -> int:
+def divisible(channels: int | float) -> int:
     """The nearest multiple of 8, but not below 8, nor below nine tenths of the channels."""
     near = max(8, int(channels + 4) // 8 * 8)
     return near + 8 * (near < 0.9 * channels)

@@ -12,6 +12,7 @@ from tests.oracles import cases
 from tests.oracles.cases import Case
 
 EVEN, ODD, PAIR = (1, 64, 96, 3), (1, 37, 51, 3), (2, 40, 56, 3)
+FOUR = (4, 64, 96, 3)
 CASES = {
     "resnet_basic": Case(EVEN),
     "resnet_bottleneck": Case(EVEN),
@@ -31,8 +32,37 @@ CASES = {
     "convnext_plain_train": Case(PAIR, train=True),
     "convnext_dilated_16": Case(EVEN),
     "convnext_dilated_8": Case(EVEN),
+    "mobilenet_v2": Case(EVEN),
+    "mobilenet_v2_odd": Case(ODD),
+    "mobilenet_v2_train": Case(PAIR, 4, train=True),
+    "mobilenet_v3": Case(EVEN),
+    "mobilenet_v3_odd": Case(ODD),
+    "mobilenet_v3_train": Case(FOUR, train=True),
+    "mobilenet_v3_dilated": Case(EVEN),
+    "mobilenet_v3_same": Case(EVEN),
+    "mobilenet_v3_same_odd": Case(ODD),
+    "efficientnet_plain": Case(EVEN),
+    "efficientnet_plain_odd": Case(ODD),
+    "efficientnet_plain_train": Case(FOUR, train=True),
+    "efficientnet_lite": Case(EVEN),
+    "efficientnet_lite_odd": Case(ODD),
+    "efficientnet_lite_dilated": Case(EVEN),
+    "efficientnet_smp": Case(EVEN),
 }
 """Training is by the batch, nothing dropped, with all gradients; evaluation is maps alone."""
+
+V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2), (6, 96, 2, 2), (6, 160, 1, 2))
+V3 = (
+    (3, 8, 8, True, "RE", 2),
+    (3, 24, 16, False, "RE", 2),
+    (3, 40, 16, False, "RE", 1),
+    (5, 48, 24, True, "HS", 2),
+    (5, 64, 24, True, "HS", 1),
+    (5, 72, 32, True, "HS", 2),
+    (3, 96, 32, False, "HS", 1),
+)
+B0 = ((1, 3, 16, 1, 1), (6, 3, 24, 1, 2), (6, 5, 40, 2, 2), (6, 3, 112, 1, 2), (6, 5, 192, 2, 2))
+"""Tables of MobileNet V2, V3 and EfficientNet, scaled down, as our encoders have them."""
 
 LEAVES = {"bias": "bias", "running_mean": "mean", "running_var": "var"}
 

@@ -1,7 +1,7 @@
 """Writes the encoders' files of maps and gradients: `python -m tests.oracles.make_encoders`.
 
-Needs torch, torchvision and timm (`pip install -e '.[bench]'`); reading the files does not. PyTorch
-computes in float64.
+Needs torch, torchvision, timm and smp (`pip install -e '.[bench]'`); reading the files does not.
+PyTorch computes in float64.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,9 @@ DENSENET = {
     **{2 ** (i + 1): f"features.transition{i}.relu" for i in (1, 2, 3)},
     32: "features.norm5",
 }
+BLOCKS = {2: "blocks.0", 4: "blocks.1", 8: "blocks.2", 16: "blocks.4", 32: "blocks.6"}
+SMALL = {2: "act1", 4: "blocks.0", 8: "blocks.1", 16: "blocks.3", 32: "blocks.5"}
+"""timm's EfficientNet, and its MobileNet V3, small."""
 
 
 class Features(nn.Module):
@@ -85,6 +88,63 @@ def dilated(output_stride: int) -> tuple[nn.Module, Places]:
     return net, {min(2 ** (i + 2), output_stride): f"stages.{i}" for i in range(4)}
 
 
+def mobilenet_v2() -> tuple[nn.Module, Places]:
+    from torchvision.models import MobileNetV2
+
+    table = [[t, c, n, s] for t, c, n, s in encoders.V2]
+    net = MobileNetV2(width_mult=0.25, inverted_residual_setting=table)
+    return net, {2 ** (i + 1): f"features.{n}" for i, n in enumerate((1, 3, 4, 6, 8))}
+
+
+def mobilenet_v3() -> tuple[nn.Module, Places]:
+    from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
+
+    rows, inputs = [], 8
+    for kernel, expanded, channels, squeeze, nonlinearity, stride in encoders.V3:
+        row = (inputs, kernel, expanded, channels, squeeze, nonlinearity, stride, 1, 1.0)
+        rows.append(InvertedResidualConfig(*row))
+        inputs = channels
+    net = MobileNetV3(rows, last_channel=8)
+    return net, {2 ** (i + 1): f"features.{n}" for i, n in enumerate((0, 1, 3, 5, 8))}
+
+
+def timm(name: str, places: Places, **options: int) -> tuple[nn.Module, Places]:
+    from timm import create_model
+
+    return create_model(name, features_only=True, **options), places
+
+
+def efficientnet() -> tuple[nn.Module, Places]:
+    from torchvision.models.efficientnet import EfficientNet, MBConvConfig
+
+    rows, inputs = [], 32
+    for t, k, c, n, s in encoders.B0:
+        rows.append(MBConvConfig(t, k, s, inputs, c, n, width_mult=0.25))
+        inputs = c
+    net = EfficientNet(rows, dropout=0, stochastic_depth_prob=0)
+    net.features = net.features[:-1]  # the last layer makes no map
+    return net, {2 ** (i + 1): f"features.{n}" for i, n in enumerate((0, 2, 3, 4, 5))}
+
+
+def smp() -> tuple[nn.Module, Places]:
+    """`efficientnet-b1`, narrow and shallow, for images of 240 pixels."""
+    from unittest import mock
+
+    from segmentation_models_pytorch.encoders import efficientnet as published
+
+    def narrow(name: str, override_params: None) -> tuple:
+        options = {"width_coefficient": 0.5, "depth_coefficient": 0.4}
+        return read(name, options)
+
+    read = published.get_model_params
+    with mock.patch.object(published, "get_model_params", narrow):
+        net = published.EfficientNetEncoder([1, 2, 6, 9], [3] * 6, "efficientnet-b1")
+    del net._conv_head, net._bn1  # of no map
+    net._drop_connect_rate = 0
+    blocks = {2 ** (i + 2): f"_blocks.{n}" for i, n in enumerate((1, 2, 6, 9))}
+    return net, {2: "_swish"} | blocks
+
+
 BUILDERS: dict[str, Callable[[], tuple[nn.Module, Places]]] = {
     "resnet_basic": lambda: resnet("basic", (2, 1, 2, 1)),
     "resnet_bottleneck": lambda: resnet("bottleneck", (2, 1, 2, 1)),
@@ -97,6 +157,20 @@ BUILDERS: dict[str, Callable[[], tuple[nn.Module, Places]]] = {
     "convnext_plain": convnext,
     "convnext_dilated_16": lambda: dilated(16),
     "convnext_dilated_8": lambda: dilated(8),
+    "mobilenet_v2": mobilenet_v2,
+    "mobilenet_v3": mobilenet_v3,
+    "mobilenet_v3_dilated": lambda: timm(
+        "mobilenetv3_small_100", {2: "act1", 4: "blocks.0", 8: "blocks.5"}, output_stride=8
+    ),
+    "mobilenet_v3_same": lambda: timm("tf_mobilenetv3_small_100", SMALL),
+    "efficientnet_plain": efficientnet,
+    "efficientnet_lite": lambda: timm("tf_efficientnet_lite0", BLOCKS),
+    "efficientnet_lite_dilated": lambda: timm(
+        "tf_efficientnet_lite0",
+        {2: "blocks.0", 4: "blocks.1", 8: "blocks.2", 16: "blocks.6"},
+        output_stride=16,
+    ),
+    "efficientnet_smp": smp,
 }
 
 
@@ -145,7 +219,8 @@ def variances(net: nn.Module) -> dict[str, torch.Tensor]:
     def keep(name: str) -> Callable:
         def hook(norm: nn.Module, inputs: tuple[torch.Tensor]) -> None:
             now = inputs[0].detach().var((0, 2, 3), correction=0)
-            found[f"{name}.running_var"] = 0.9 * norm.running_var + 0.1 * now
+            kept = (1 - norm.momentum) * norm.running_var
+            found[f"{name}.running_var"] = kept + norm.momentum * now
 
         return hook
 

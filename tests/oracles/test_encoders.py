@@ -10,9 +10,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from encdec.encoders.convnext import ConvNeXt
 from encdec.encoders.densenet import DenseNet
+from encdec.encoders.efficientnet import EfficientNet, efficientnet_lite0
+from encdec.encoders.mobilenet import MobileNetV2, MobileNetV3, mobilenet_v3_small
 from encdec.encoders.resnet import ResNet
 from encdec.encoders.vgg import VGG
-from encdec.weights import convnext, densenet, resnet, vgg
+from encdec.weights import convnext, densenet, efficientnet, mobilenet, resnet, vgg
 from tests.oracles import cases, encoders
 
 QUICK = {"xla_backend_optimization_level": 0}
@@ -20,6 +22,7 @@ RESNEXT = ResNet((1, 1, 1, 1), "bottleneck", 4, widen=2, groups=4)
 PLAIN = VGG(channels=(2, 3, 4, 5, 6))
 SMALL = ConvNeXt((1, 2, 2, 1), (4, 6, 8, 10))
 DENSE = DenseNet((1, 2, 1, 1), growth=4, width=6)
+LITE = efficientnet_lite0().clone(taps=(), mean=EfficientNet.mean, std=EfficientNet.std)
 NARROW = {
     "resnet_basic": (ResNet((2, 1, 2, 1), width=4), resnet, "torchvision"),
     "resnet_bottleneck": (ResNet((2, 1, 2, 1), "bottleneck", 4), resnet, "torchvision"),
@@ -36,6 +39,22 @@ NARROW = {
     "convnext_plain": (SMALL, convnext, "torchvision"),
     "convnext_dilated_16": (SMALL.clone(output_stride=16), convnext, "timm"),
     "convnext_dilated_8": (SMALL.clone(output_stride=8), convnext, "timm"),
+    "mobilenet_v2": (MobileNetV2(encoders.V2, width=0.25), mobilenet, "torchvision"),
+    "mobilenet_v3": (MobileNetV3(encoders.V3, stem=8), mobilenet, "torchvision"),
+    "mobilenet_v3_dilated": (
+        mobilenet_v3_small(output_stride=8).clone(epsilon=1e-5),
+        mobilenet,
+        "timm",
+    ),
+    "mobilenet_v3_same": (mobilenet_v3_small().clone(padding="same"), mobilenet, "timm"),
+    "efficientnet_plain": (EfficientNet(encoders.B0, 0.25), efficientnet, "torchvision"),
+    "efficientnet_lite": (LITE, efficientnet, "timm"),
+    "efficientnet_lite_dilated": (LITE.clone(output_stride=16), efficientnet, "timm"),
+    "efficientnet_smp": (
+        EfficientNet(width=0.5, depth=0.4, epsilon=1e-3, padding=240),
+        efficientnet,
+        "smp",
+    ),
 }
 
 
