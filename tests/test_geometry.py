@@ -7,6 +7,7 @@ from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.densenet import DenseNet
+from encdec.encoders.mobilenet import MobileNetV2
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet, resnet18, resnet50
 from encdec.encoders.vgg import VGG, vgg16
@@ -43,6 +44,15 @@ def test_one_cell_of_the_coarsest_map_is_behind_an_fcns_score(stride, encoder, f
 # Tiny nets whose real footprint is measured: name -> model, period of the phases.
 PLAIN, RESNET = Plain((1, 1, 1)), ResNet((1, 1), width=1)
 VALID = DoubleConv(padded=False)
+# Dark images: no ReLU6 is open at its upper end.
+MOBILE = MobileNetV2(
+    ((1, 8, 1, 1), (1, 8, 1, 2), (1, 8, 2, 2), (1, 8, 2, 2)),
+    width=0.25,
+    last=False,
+    output_stride=8,
+    mean=(0.0,),
+    std=(8.0,),
+)
 NETS = {
     "plain fcn": (EncoderDecoder(PLAIN, FCN((2, 4), 1), Pixel(1, scores=True)), 4),
     "plain fcn, coarsest only": (EncoderDecoder(PLAIN, FCN((4,), 1), Pixel(1, scores=True)), 4),
@@ -69,6 +79,9 @@ NETS = {
     ),
     "densenet fcn": (
         EncoderDecoder(DenseNet((1, 2), 1, 2), FCN((4, 8), 1), Pixel(1, scores=True)), 8
+    ),
+    "dilated mobilenet fcn": (
+        EncoderDecoder(MOBILE, FCN((4, 8), 1), Pixel(1, scores=True)), 8
     ),
 }  # fmt: skip
 

@@ -11,6 +11,8 @@ from encdec.decoders.fpn import FPN, Lateral
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.convnext import convnext_base, convnext_small, convnext_tiny
 from encdec.encoders.densenet import densenet121
+from encdec.encoders.efficientnet import efficientnet_b0, efficientnet_b4, efficientnet_lite0
+from encdec.encoders.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import (
     ResNet,
@@ -37,6 +39,8 @@ ENCODERS = {
     **{f.__name__: f() for f in (resnet18, resnet34, resnet50, resnet101, resnet152)},
     **{f.__name__: f() for f in (resnext50, wide_resnet50, densenet121)},
     **{f.__name__: f() for f in (convnext_tiny, convnext_small, convnext_base)},
+    **{f.__name__: f() for f in (mobilenet_v2, mobilenet_v3_small, mobilenet_v3_large)},
+    **{f.__name__: f() for f in (efficientnet_lite0, efficientnet_b0, efficientnet_b4)},
     "resnet18, group norm": resnet18("group"),
 }
 CLASSES = 5
