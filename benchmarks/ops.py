@@ -24,10 +24,14 @@ def our_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return layers.conv_transpose(x, kernel, stride(kernel.shape[0]))
 
 
-def conv(of: Callable[..., nn.Module], x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return of(kernel.shape[-1], kernel.shape[:2], use_bias=False).apply(
-        {"params": {"kernel": kernel}}, x
+def conv(
+    of: Callable[..., nn.Module], x: jax.Array, kernel: jax.Array, *, stride: int = 1
+) -> jax.Array:
+    groups = x.shape[-1] // kernel.shape[2]
+    module = of(
+        kernel.shape[-1], kernel.shape[:2], stride, feature_group_count=groups, use_bias=False
     )
+    return module.apply({"params": {"kernel": kernel}}, x)
 
 
 def stride(size: int) -> int:
@@ -70,6 +74,31 @@ OPS: dict[str, tuple[Form, Form, tuple[tuple[int, ...], ...]]] = {
         partial(conv, layers.Conv),
         partial(conv, nn.Conv),
         ((4, 128, 128, 64), (3, 3, 64, 32)),
+    ),
+    "convolution 1x1, 64²x32 -> 192": (
+        partial(conv, layers.Conv),
+        partial(conv, nn.Conv),
+        ((4, 64, 64, 32), (1, 1, 32, 192)),
+    ),
+    "depthwise 3x3, 128²x96": (
+        partial(conv, layers.Conv),
+        partial(conv, nn.Conv),
+        ((4, 128, 128, 96), (3, 3, 1, 96)),
+    ),
+    "depthwise 3x3/2, 128²x96": (
+        partial(conv, layers.Conv, stride=2),
+        partial(conv, nn.Conv, stride=2),
+        ((4, 128, 128, 96), (3, 3, 1, 96)),
+    ),
+    "depthwise 7x7, 32²x192": (
+        partial(conv, layers.Conv),
+        partial(conv, nn.Conv),
+        ((4, 32, 32, 192), (7, 7, 1, 192)),
+    ),
+    "convolution 3x3 in 32 groups, 56²x128": (
+        partial(conv, layers.Conv),
+        partial(conv, nn.Conv),
+        ((4, 56, 56, 128), (3, 3, 4, 128)),
     ),
     "up-convolution 2x2, 64²x128 -> 64": (our_up, linen_up, ((4, 64, 64, 128), (2, 2, 128, 64))),
     "up-convolution 2x2, 128²x64 -> 32": (our_up, linen_up, ((4, 128, 128, 64), (2, 2, 64, 32))),

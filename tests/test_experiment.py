@@ -120,6 +120,6 @@ def test_a_run_is_loaded_from_its_folder(finished, tiny):
 def test_a_folder_that_is_no_run_is_refused(text, tmp_path):
     if text is not None:
         (tmp_path / "experiment.json").write_text(text)
-    with pytest.raises(InputError, match=f"{tmp_path}.*--run") as error:
+    with pytest.raises(InputError, match=f"{tmp_path}.*name another") as error:
         load(tmp_path)
     assert "\n" not in str(error.value)

@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from encdec import layers, parallel
 from encdec.errors import InputError
+from encdec.layers.depthwise import Axis, depthwise
 
 QUICK = {"xla_backend_optimization_level": 0}
 F32, BF16 = jnp.float32, jnp.bfloat16
@@ -407,47 +408,94 @@ def test_conv_norm_relu_is_a_convolution_without_idle_bias(norm, bias, leaves, p
     np.testing.assert_allclose(y, np.maximum(plain, 0), atol=2e-5)
 
 
+def conv_has_linens_numbers(size, channels, out, kernel, dtype, **fields):
+    ours, theirs = (of(out, kernel, dtype=dtype, **fields) for of in (layers.Conv, nn.Conv))
+    x = draw(2, *size, channels, dtype=dtype)
+    kernel, bias = ours.init(jax.random.key(0), x)["params"].values()
+
+    def of(module):
+        return lambda x, kernel: module.apply({"params": {"kernel": kernel, "bias": bias}}, x)
+
+    agree(of(ours), of(theirs), x, kernel)
+
+
 @pytest.mark.parametrize(
     "size, kernel, padding",
     [((4, 4), 7, 3), ((2, 2), 3, "SAME"), ((1, 2), 3, ((1, 1), (2, 0))), ((4, 5), 6, "CIRCULAR")],
 )
 @pytest.mark.parametrize("dtype", [F32, BF16])
 def test_a_kernel_over_the_map_has_linens_numbers(size, kernel, padding, dtype):
-    ours, theirs = (
-        of(5, (kernel, kernel), padding=padding, dtype=dtype) for of in (layers.Conv, nn.Conv)
-    )
-    x = draw(2, *size, 3, dtype=dtype)
-    kernel, bias = ours.init(jax.random.key(0), x)["params"].values()
-
-    def of(module):
-        return lambda x, kernel: module.apply({"params": {"kernel": kernel, "bias": bias}}, x)
-
-    agree(of(ours), of(theirs), x, kernel)
+    conv_has_linens_numbers(size, 3, 5, (kernel, kernel), dtype, padding=padding)
 
 
 @pytest.mark.parametrize(
-    "kernel, padding", [(3, 1), (3, 0), ((2, 5), "SAME"), (4, ((0, 2), (3, 5)))]
+    "kernel, padding", [((3, 3), 1), ((3, 3), 0), ((2, 5), "SAME"), ((4, 4), ((0, 2), (3, 5)))]
 )
 @pytest.mark.parametrize("dtype", [F32, BF16])
 def test_a_narrowing_convolution_has_linens_numbers(kernel, padding, dtype):
-    kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
-    ours, theirs = (of(2, kernel, padding=padding, dtype=dtype) for of in (layers.Conv, nn.Conv))
-    x = draw(2, 6, 7, 5, dtype=dtype)
-    kernel, bias = ours.init(jax.random.key(0), x)["params"].values()
-
-    def of(module):
-        return lambda x, kernel: module.apply({"params": {"kernel": kernel, "bias": bias}}, x)
-
-    agree(of(ours), of(theirs), x, kernel)
+    conv_has_linens_numbers((6, 7), 5, 2, kernel, dtype, padding=padding)
 
 
-def test_only_a_kernel_over_the_map_becomes_a_dot_and_only_on_a_cpu():
-    def text(size, platform, **fields):
-        conv, x = layers.Conv(4, (3, 3), padding=1, **fields), jnp.zeros((1, size, size, 2))
+@pytest.mark.parametrize(
+    "size, kernel, strides, dilation, padding",
+    [
+        ((5, 6), (3, 3), 1, 1, 1),
+        ((5, 6), (3, 3), 1, 1, 0),
+        ((7, 6), (3, 3), 2, 1, 1),
+        ((7, 6), (3, 3), 2, 1, "SAME"),
+        ((8, 9), (5, 3), (2, 3), 1, ((0, 2), (1, 0))),
+        ((4, 5), (2, 2), 3, 1, "VALID"),
+        ((9, 7), (3, 3), 1, 2, "SAME"),
+        ((9, 8), (3, 2), (1, 2), (2, 3), ((2, 1), (3, 2))),
+        ((2, 3), (5, 7), 1, 1, "SAME"),
+        ((35, 3), (3, 3), 1, 1, 1),  # more rows than one block of them
+        ((6, 6), (1, 1), 2, 1, 0),
+    ],
+)
+@pytest.mark.parametrize("channels, out, groups", [(5, 5, 5), (12, 8, 4)])
+def test_groups_have_linens_numbers(
+    size, kernel, strides, dilation, padding, channels, out, groups
+):
+    fields = {"kernel_dilation": dilation, "padding": padding, "feature_group_count": groups}
+    conv_has_linens_numbers(size, channels, out, kernel, F32, strides=strides, **fields)
+
+
+@pytest.mark.parametrize("channels, out, groups", [(4, 4, 4), (80, 40, 20), (3, 6, 1), (4, 8, 4)])
+def test_groups_and_1x1_have_linens_numbers_in_bfloat16(channels, out, groups):
+    kernel = (1, 1) if groups == 1 else (3, 3)
+    conv_has_linens_numbers((5, 4), channels, out, kernel, BF16, feature_group_count=groups)
+
+
+def test_depthwise_sums_in_float32_what_is_stored_in_bfloat16():
+    """1 + 24 / 256: each of the 24 alone is lost beside a bfloat16's 1."""
+    kernel = jnp.full((5, 5, 1, 2), 1 / 256, BF16).at[0, 0].set(1)
+    axis = Axis(5, 1, (0, 0), 1)
+    assert depthwise(axis, axis, jnp.ones((1, 5, 5, 2), BF16), kernel).tolist() == [
+        [[[1 + 24 / 256] * 2]]
+    ]
+
+
+def test_groups_can_be_mapped_over():
+    x, kernel = draw(3, 2, 5, 5, 4), draw(3, 3, 1, 4, seed=1)
+    conv = layers.Conv(4, (3, 3), padding=1, feature_group_count=4, use_bias=False)
+
+    def of(x):
+        return conv.apply({"params": {"kernel": kernel}}, x)
+
+    np.testing.assert_allclose(jax.vmap(of)(x)[1], of(x[1]), atol=1e-6)
+
+
+def test_only_a_cpu_gets_a_dot_or_sums_and_only_where_they_are_faster():
+    def text(size, platform, kernel=3, out=4, **fields):
+        conv = layers.Conv(out, (kernel, kernel), padding=kernel // 2, **fields)
+        x = jnp.zeros((1, size, size, 2))
         traced = jax.jit(conv.apply).trace(jax.eval_shape(conv.init, jax.random.key(0), x), x)
         return traced.lower(lowering_platforms=(platform,)).as_text()
 
-    assert "convolution" not in text(2, "cpu")
-    for fields in ({"strides": 2}, {"kernel_dilation": 2}, {"feature_group_count": 2}):
-        assert "convolution" in text(2, "cpu", **fields)
-    assert all("convolution" in text(*case) for case in ((3, "cpu"), (2, "cuda"), (2, "tpu")))
+    direct = ({"strides": 2}, {"kernel_dilation": 2}, {"size": 3})
+    assert all("convolution" in text(**{"size": 2} | fields, platform="cpu") for fields in direct)
+    faster = ({}, {"size": 8, "kernel": 1}, {"size": 8, "out": 2, "feature_group_count": 2})
+    for fields in faster:
+        assert "convolution" not in text(**{"size": 2} | fields, platform="cpu")
+        for platform in ("cuda", "tpu"):
+            assert "convolution" in text(**{"size": 2} | fields, platform=platform)

@@ -71,10 +71,13 @@ def test_a_block_has_the_layers_of_its_row(inputs, expanded, squeezed, parts):
     assert set(variables["params"]) == parts
 
 
-@pytest.mark.parametrize("channels, stride, skips", [(4, 1, True), (8, 1, False), (4, 2, False)])
-def test_only_a_block_that_keeps_its_shape_adds_its_input(channels, stride, skips):
-    x = draw(1, 4, 4, 4)
-    block = InvertedResidual(row(channels=channels, stride=stride), Form("none"), 1, stride)
+@pytest.mark.parametrize(
+    "channels, stride, dilated, skips",
+    [(4, 1, False, True), (8, 1, False, False), (4, 2, False, False), (4, 2, True, False)],
+)
+def test_only_a_block_that_keeps_its_shape_adds_its_input(channels, stride, dilated, skips):
+    x, step = draw(1, 4, 4, 4), 1 if dilated else stride
+    block = InvertedResidual(row(channels=channels, stride=stride), Form("none"), 1, step)
     variables = random_variables(block, x, train=False)
     variables["params"]["project"]["conv"]["kernel"] *= 0
     y = block.apply(variables, x, train=False)
