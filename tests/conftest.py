@@ -13,6 +13,7 @@ from jaxtyping import install_import_hook
 install_import_hook("encdec", "beartype.beartype")
 
 import dataclasses  # noqa: E402 (the environment above must be set before)
+import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -63,3 +64,24 @@ def finished(tiny: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "finished"
     run(tiny(tensorboard=True), folder)
     return folder
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """Calls the command line; returns (exit code, output, errors)."""
+
+    from encdec import cli
+
+    def called(*args: object, experiment: object = None) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # `quicken` adds to it
+            patch.setattr(sys, "argv", ["encdec", *map(str, args)])
+            code = 0
+            try:
+                cli.main(experiment)
+            except SystemExit as stop:
+                code = stop.code
+        said = capfd.readouterr()
+        return code, said.out, said.err
+
+    return called

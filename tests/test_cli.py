@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,25 +17,6 @@ from encdec.experiment import Experiment
 from encdec.flags import parse
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def call(capfd, monkeypatch):
-    """Calls the command line; returns (exit code, output, errors)."""
-
-    def called(*args, experiment=None):
-        with monkeypatch.context() as patch:
-            patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])  # `quicken` adds to it
-            patch.setattr(sys, "argv", ["encdec", *map(str, args)])
-            code = 0
-            try:
-                cli.main(experiment)
-            except SystemExit as stop:
-                code = stop.code
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return called
 
 
 @pytest.fixture

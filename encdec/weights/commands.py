@@ -22,6 +22,7 @@ from encdec.train.folder import facts
 from encdec.train.loop import variables_of
 from encdec.weights.artefact import is_artefact
 from encdec.weights.networks import FAMILIES, Source
+from encdec.weights.published import below
 
 WHOLE: dict[str, Callable[..., nn.Module]] = {
     "vgg16_fc": lambda classes: papers.VGG16,
@@ -34,6 +35,7 @@ WHOLE: dict[str, Callable[..., nn.Module]] = {
     "fcn_resnet101": partial(papers.dilated_fcn, depth=101),
     "retina_unet": papers.retina_unet,
     "smp_unet": papers.smp_unet,
+    "smp_unet_scse": partial(papers.smp_unet, attention=True),
     "smp_fpn": papers.smp_fpn,
 }
 """Whole networks, by name; those of smp on an encoder. vgg16_fc is a classifier's trunk with fc6
@@ -47,7 +49,7 @@ class Import:
     Attributes:
       file: .safetensors, .npz or .h5; what is pickled is refused.
       network: an encoder (resnet50, mobilenet_v2, …) or a whole network (fcn8s, fcn_resnet50,
-        retina_unet, smp_unet, smp_fpn).
+        retina_unet, smp_unet, smp_unet_scse, smp_fpn).
       source: whose names and layout the file has.
       out: the folder to write.
       encoder: of smp_unet and smp_fpn.
@@ -113,7 +115,7 @@ def export_command(args: list[str]) -> None:
     if asked.source:
         weights.export(asked.out, model, variables, source=asked.source, part=asked.part)
     elif asked.part:
-        variables = {kind: tree[asked.part] for kind, tree in variables.items()}
+        variables = below(variables, asked.part)
         weights.save(asked.out, getattr(model, asked.part), variables, card=card)
     else:
         weights.save(asked.out, model, variables, card=card)

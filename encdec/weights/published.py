@@ -48,7 +48,7 @@ def load(
     Raises:
       InputError: the file is not readable or not of this network; one tensor is named.
     """
-    given, variables = variables, _below(variables, part)
+    given, variables = variables, below(variables, part)
     module = getattr(model, part) if part else model
     tensors = read(Path(path))
     if source == "caffe":
@@ -86,7 +86,7 @@ def export(
     Raises:
       InputError: the source has no such network, or the file cannot be written.
     """
-    variables = _below(variables, part)
+    variables = below(variables, part)
     table = convert.published(
         variables, names(getattr(model, part) if part else model, source), source
     )
@@ -94,7 +94,12 @@ def export(
     write(Path(path), _rgb(tensors) if source == "caffe" else tensors)
 
 
-def _below(variables: Any, part: str) -> Any:
+def below(variables: Any, part: str) -> Any:
+    """The variables of one part of a network; of all of it, if the part is "".
+
+    Raises:
+      InputError: it has no such part.
+    """
     if part and part not in variables["params"]:
         raise InputError(f"part wants one of {sorted(variables['params'])}; got {part!r}")
     if not part:
