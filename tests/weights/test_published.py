@@ -1,15 +1,20 @@
 """Whole published nets: names, shapes, and maps at every stride, from the libraries themselves."""
 
+import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from PIL import Image
 
 import encdec
-from encdec.weights import convnext, densenet, resnet, vgg
+from encdec.weights import convnext, densenet, load, resnet, vgg
+from encdec.weights.commands import initial
+from encdec.weights.files import read
 from tests.oracles import cases, encoders
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # the libraries' own
@@ -145,3 +150,29 @@ def test_maps_and_running_statistics_are_the_librarys(make, name, source, train)
         for path, x in flatten_dict(new.get("batch_stats", {}), sep="/").items():
             theirs = after[encoders.path(paths, path)].numpy()
             np.testing.assert_allclose(x, theirs, rtol=0, atol=1e-4 * abs(theirs).max())
+
+
+@pytest.mark.usefixtures("make")
+def test_real_weights_give_the_librarys_logits_on_photographs():
+    """torchvision's MobileNetV2 as published, on CamVid's frames."""
+    data, file = (os.environ.get(name, "") for name in ("ENCDEC_DATA", "ENCDEC_MOBILENET"))
+    frames = sorted(Path(data, "CamVid", "val").glob("*.png"))[::10]
+    if not (data and file and frames):
+        pytest.skip("wants ENCDEC_MOBILENET, torchvision's .safetensors, and ENCDEC_DATA")
+    import torch
+    import torchvision
+
+    tensors = read(Path(file))
+    net = torchvision.models.mobilenet_v2()
+    net.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()}, strict=False)
+    encoder = encdec.mobilenet_v2()
+    encoder, variables = load(file, encoder, initial(encoder, 3), source="torchvision")
+    images = np.stack([np.asarray(Image.open(path), np.float32) / 255 for path in frames])
+    last = jax.jit(lambda x: encoder.apply(variables, x, train=False)[32].mean((1, 2)))(images)
+    ours = np.asarray(last) @ tensors["classifier.1.weight"].T + tensors["classifier.1.bias"]
+    pixels = torch.from_numpy((images - encoder.mean) / encoder.std).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        theirs = net.eval()(pixels).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+    assert np.array_equal(ours.argmax(1), theirs.argmax(1)) and len(frames) > 3
+    print(f"{len(frames)} photographs: {np.abs(ours - theirs).max() / np.abs(theirs).max():.1e}")
