@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encdec import cli
+from encdec import cli, weights
 from encdec.data.datasets import CAMVID
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.experiment import Experiment, to_json
 from encdec.flags import parse
 from encdec.summary import parameters
-from encdec.train.loop import check_classes
+from encdec.train.loop import check_classes, variables_of
 from encdec.train.step import create_state, train_step
 
 SCRIPTS = sorted((Path(__file__).parent.parent / "experiments").glob("*_*.py"))
@@ -96,6 +96,45 @@ def test_three_stages_at_toy_size(tiny, tmp_path, capsys):
     again = stages.train(job)
     assert again == rows == json.loads((tmp_path / "table.json").read_text())
     assert "step 1/2" not in capsys.readouterr().out
+
+
+def test_finetuning_starts_from_the_weights_it_is_given(tiny, tmp_path, capsys):
+    """A frozen encoder stays to the bit, statistics too; a second call trains nothing."""
+    finetune, folder = script(SCRIPTS[0].parent / "finetune.py"), tmp_path / "weights"
+    encoder = ResNet((1, 1, 1, 1), width=4, mean=(0.1, 0.2, 0.3))
+    given = jax.jit(partial(encoder.init, train=False))(
+        jax.random.key(1), jnp.zeros((1, 32, 32, 3))
+    )
+    weights.save(folder, encoder, given)
+    job = finetune.Finetune(
+        folder,
+        data=tiny().data,
+        augment=tiny().augment,
+        models=("FPN",),
+        starts=("frozen",),
+        steps=(2, 2, 2),
+        batch=4,
+        workdir=tmp_path,
+    )
+    rows = finetune.train(job)
+    assert capsys.readouterr().out.count("step 1/2") == 1
+    assert rows == finetune.train(job) == json.loads((tmp_path / "table.json").read_text())
+    assert "step 1/2" not in capsys.readouterr().out
+    one = finetune.experiment(job, "FPN", "frozen")
+    assert one.model.encoder == encoder
+    after = variables_of(one, tmp_path / "FPN" / "frozen")
+    for kind in ("params", "batch_stats"):
+        assert jax.tree.all(jax.tree.map(np.array_equal, after[kind]["encoder"], given[kind]))
+    starts = {s: finetune.experiment(job, "U-Net", s) for s in ("random", "pretrained", "slow")}
+    assert [one.start for one in starts.values()] == [None, folder, folder]
+    assert starts["slow"].optimizer.rates == (("encoder", 0.1),)
+
+
+def test_finetuning_wants_an_encoders_weights(tiny, finished, tmp_path):
+    finetune, model = script(SCRIPTS[0].parent / "finetune.py"), tiny().model
+    weights.save(tmp_path / "whole", model, variables_of(tiny(), finished))
+    with pytest.raises(InputError, match="encoder; .*whole is a whole network"):
+        finetune.experiment(finetune.Finetune(tmp_path / "whole"), "FPN", "slow")
 
 
 @pytest.mark.paper(
