@@ -1,7 +1,8 @@
 """What a run is: a frozen dataclass of objects, each field a flag, written and read as JSON."""
 
-import importlib.util
+import importlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -93,8 +94,9 @@ def from_json(value: Any) -> Any:
         return Path(value["path"])
     module, _, name = value["is"].partition(":")
     kind = None
-    if module.split(".")[0] == "encdec" and importlib.util.find_spec(module):
-        kind = getattr(importlib.import_module(module), name, None)
+    if module.split(".")[0] == "encdec":
+        with suppress(ModuleNotFoundError):
+            kind = getattr(importlib.import_module(module), name, None)
     if kind is None or not is_dataclass(kind):
         raise InputError(f"wanted a class of encdec, got {value['is']}: use the run's own script")
     try:

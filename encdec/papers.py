@@ -5,6 +5,8 @@ docs/papers.md has each fact of the papers, the test that shows it, and the know
 
 from typing import Literal
 
+from flax import linen as nn
+
 from encdec.decoders.fcn import FCN, Deconvolution, crops
 from encdec.decoders.fpn import FPN, Nearest
 from encdec.decoders.topdown import Copy
@@ -129,7 +131,7 @@ def dilated_fcn(classes: int = 21, depth: Literal[50, 101] = 50) -> EncoderDecod
     return EncoderDecoder(encoder, FCN(strides=(8,), lateral=Copy()), Dilated(classes))
 
 
-def smp_unet(classes: int, encoder: ResNet, attention: bool = False) -> EncoderDecoder:
+def smp_unet(classes: int, encoder: nn.Module, attention: bool = False) -> EncoderDecoder:
     """`Unet` of segmentation_models.pytorch: nearest upsampling, BatchNorm, scores by 3x3.
 
     Args:
@@ -145,7 +147,7 @@ def smp_unet(classes: int, encoder: ResNet, attention: bool = False) -> EncoderD
     return EncoderDecoder(encoder, decoder, Pixel(classes, convolution=3))
 
 
-def smp_fpn(classes: int, encoder: ResNet) -> EncoderDecoder:
+def smp_fpn(classes: int, encoder: nn.Module) -> EncoderDecoder:
     """`FPN` of segmentation_models.pytorch: semantic FPN without the pyramid's 3x3 convolutions."""
     head = Merge(classes, 128, aligned=True, dropout=0.2)
     return EncoderDecoder(encoder, FPN(channels=256, output=Copy()), head)

@@ -80,8 +80,10 @@ def model(name: Name, encoder: nn.Module, classes: int) -> EncoderDecoder:
 def experiment(job: Finetune, name: Name, start: Start) -> Experiment:
     """One of the job's runs."""
     encoder, _ = weights.open(job.weights)
-    if isinstance(encoder, EncoderDecoder):
-        raise InputError(f"--weights wants those of an encoder; {job.weights} is a whole network")
+    if not hasattr(encoder, "receptive_fields"):
+        raise InputError(
+            f"--weights wants those of an encoder; {job.weights} are of a {type(encoder).__name__}"
+        )
     classes = len(job.data.classes)
     optimizer = dataclasses.replace(
         job.optimizer,

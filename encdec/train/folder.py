@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,9 @@ def commit() -> str:
 
 
 def facts(folder: Path) -> dict[str, str]:
-    """Environment and resolved experiment of a run, for its page."""
-    experiment = json.dumps(json.loads((folder / "experiment.json").read_text()), indent=1)
-    return json.loads((folder / "environment.json").read_text()) | {"experiment": experiment}
+    """Environment and resolved experiment of a run, for its page; what is lost is left out."""
+    found: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        found |= json.loads((folder / "environment.json").read_text())
+    experiment = json.loads((folder / "experiment.json").read_text())
+    return found | {"experiment": json.dumps(experiment, indent=1)}

@@ -25,6 +25,9 @@ from encdec.train.state import State, count
 from encdec.train.step import create_state, train_step
 from encdec.weights.artefact import is_artefact, restore
 
+MEANINGS = ("mean", "std", "epsilon", "padding", "activation")
+"""Fields of encoders that change what the same weights compute."""
+
 
 def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     """Trains from the newest checkpoint of the folder, if there is one; returns the final scores.
@@ -151,42 +154,53 @@ def given(experiment: Experiment) -> Any:
     """Variables of `experiment.start`: the newest checkpoint of a run, or a folder of weights.
 
     Raises:
-      InputError: it is neither, or its encoder saw pixels normalised otherwise than ours does.
+      InputError: it is neither, or its encoder computes something else than ours from the same
+        numbers.
     """
-    folder = experiment.start
-    if is_artefact(folder):
+    folder, ours = experiment.start, experiment.model
+    if not is_artefact(folder):
+        run = load(folder)
+        model, variables = run.model, variables_of(run, folder)
+    else:
         model, variables = restore(folder)
         if not isinstance(model, EncoderDecoder):
-            variables = {kind: {"encoder": tree} for kind, tree in variables.items()}
-        theirs = getattr(model, "encoder", model)
-    else:
-        run = load(folder)
-        theirs, variables = run.model.encoder, variables_of(run, folder)
-    ours = experiment.model.encoder
-    if (theirs.mean, theirs.std) != (ours.mean, ours.std):
-        mean, std = (" ".join(f"{x:.6g}" for x in v) for v in (theirs.mean, theirs.std))
+            kinds = {type(getattr(ours, part)): part for part in ("decoder", "head")}
+            part = kinds.get(type(model), "encoder")
+            variables = {kind: {part: tree} for kind, tree in variables.items()}
+            model = ours.clone(**{part: model})
+    theirs = model.encoder
+    both = (theirs, ours.encoder)
+    fields = {name: tuple(getattr(x, name, None) for x in both) for name in MEANINGS}
+    if odd := {name: pair for name, pair in fields.items() if pair[0] != pair[1]}:
+        told = ", ".join(f"{name} {wanted}, not {has}" for name, (wanted, has) in odd.items())
+        flags = (f"--model.encoder.{name} {_words(wanted)}" for name, (wanted, _) in odd.items())
         raise InputError(
-            f"the weights of {folder} want pixels of mean {theirs.mean} and std {theirs.std}; the "
-            f"encoder has {ours.mean} and {ours.std}: say --model.encoder.mean {mean} "
-            f"--model.encoder.std {std}"
+            f"the weights of {folder} are of an encoder of {told}: say {' '.join(flags)}"
         )
     return variables
 
 
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def started(state: State, experiment: Experiment) -> State:
     """The state with the variables that `experiment.start` has too; see `shared`."""
-    old, new = shared(state, experiment), flatten_dict(state.variables(), sep="/")
-    fresh = [path.removeprefix("params/") for path in new if path not in old]
-    left = f"; new: {', '.join(fresh[:6])}{' …' * (len(fresh) > 6)}" if fresh else ""
-    print(f"{len(old)} of {len(new)} arrays from {experiment.start}{left}", flush=True)
+    new, (old, idle) = flatten_dict(state.variables(), sep="/"), shared(state, experiment)
+    said = f"{len(old)} of {len(new)} arrays from {experiment.start}"
+    for word, paths in (("new", [path for path in new if path not in old]), ("of no use", idle)):
+        if paths:
+            shown = [path.split("/", 1)[1] for path in paths]
+            said += f"; {word}: {', '.join(shown[:6])}{' …' * (len(shown) > 6)}"
+    print(said, flush=True)
     taken = unflatten_dict(new | old, sep="/")
     params = taken.pop("params")
     ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
     return parallel.replicate(state.replace(params=params, stats=taken, ema=ema))
 
 
-def shared(state: State, experiment: Experiment) -> dict[str, Any]:
-    """What `experiment.start` has of the state's variables, by path.
+def shared(state: State, experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
+    """What `experiment.start` has of the state's variables, by path; and paths that it alone has.
 
     Raises:
       InputError: it has none of them, or one of another shape.
@@ -201,7 +215,7 @@ def shared(state: State, experiment: Experiment) -> dict[str, Any]:
         )
     if not both:
         raise InputError(f"{folder} has nothing that this model has; name another with --start")
-    return {path: old[path] for path in both}
+    return {path: old[path] for path in both}, [path for path in old if path not in new]
 
 
 def variables_of(experiment: Experiment, folder: Path) -> Any:

@@ -6,9 +6,10 @@ encdec.weights.save(folder, model, variables, card="…")
 model, variables = encdec.weights.open(folder)
 """
 
+from encdec.weights import hub
 from encdec.weights.artefact import restore as open
 from encdec.weights.artefact import save
 from encdec.weights.convert import Report
 from encdec.weights.published import export, load
 
-__all__ = ["Report", "export", "load", "open", "save"]
+__all__ = ["Report", "export", "hub", "load", "open", "save"]

@@ -1,7 +1,7 @@
 """A model to keep or hand on: params.safetensors, model.json, and a card that says what it is.
 
 model.json rebuilds the network from encdec's own classes: nobody's code is run, nothing is
-unpickled, and the digest of every array is checked.
+unpickled, and the digests of the network's fields and of every array are checked.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from encdec.weights.files import Tensors, read, write
 PARAMS, MODEL, CARD = "params.safetensors", "model.json", "README.md"
 
 
-def save(folder: Path, model: nn.Module, variables: Any, card: str = "") -> None:
+def save(folder: str | Path, model: nn.Module, variables: Any, card: str = "") -> None:
     """Writes the folder, whole or not at all.
 
     Args:
@@ -32,14 +32,22 @@ def save(folder: Path, model: nn.Module, variables: Any, card: str = "") -> None
       card: Markdown: the data, the command, the numbers.
 
     Raises:
-      InputError: the folder holds something, or cannot be written.
+      InputError: the folder holds something, or cannot be written; the model is not made of
+        encdec's own classes, or the variables are not what `model.apply` takes.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already and not empty: name another folder")
+    folder = Path(folder)
+    check_new(folder)
+    if "params" not in variables:
+        raise InputError(
+            f'variables want "params" and the statistics beside them; got {sorted(variables)[:4]}: '
+            "give all that model.init returned"
+        )
+    fields = _fields(model)
     arrays = {p: np.asarray(x) for p, x in flatten_dict(variables, sep="/").items()}
     about = {
         "encdec": version("encdec-jax"),
-        "model": to_json(model),
+        "model": fields,
+        "digest": _text_digest(fields),
         "digests": {path: _digest(array) for path, array in arrays.items()},
     }
     part = folder.with_name(f".{folder.name}.part")
@@ -51,8 +59,29 @@ def save(folder: Path, model: nn.Module, variables: Any, card: str = "") -> None
         (part / CARD).write_text(card)
         part.replace(folder)
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise InputError(f"{folder} cannot be written: {error.strerror}; name another") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def check_new(folder: Path) -> None:
+    """Raises InputError where something is there already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already and not empty: name another folder")
+
+
+def _fields(model: nn.Module) -> Any:
+    """The model as JSON, from which it comes back."""
+    try:
+        fields = json.loads(json.dumps(to_json(model)))
+        same = from_json(fields) == model
+    except (TypeError, InputError):
+        same = False
+    if not same:
+        raise InputError(
+            f"a model of encdec's own classes is wanted, dtypes as strings; got {model!r:.200}"
+        )
+    return fields
 
 
 def is_artefact(folder: Path) -> bool:
@@ -60,21 +89,27 @@ def is_artefact(folder: Path) -> bool:
     return (folder / MODEL).is_file()
 
 
-def restore(folder: Path) -> tuple[nn.Module, Any]:
+def restore(folder: str | Path) -> tuple[nn.Module, Any]:
     """The model and its variables.
 
     Raises:
       InputError: something is not there, or not what was written; an array is named.
     """
+    folder = Path(folder)
+    if not is_artefact(folder):
+        raise InputError(f"wanted a folder of weights with {MODEL}; got {folder}: name another")
     try:
         about = json.loads((folder / MODEL).read_text())
-        model, digests = from_json(about["model"]), about["digests"]
-    except FileNotFoundError as error:
-        raise InputError(f"wanted a folder of weights with {MODEL}; got {folder}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        fields, digest, digests = about["model"], about["digest"], dict(about["digests"])
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InputError(
-            f"{folder / MODEL} cannot be read ({error}); fetch the folder again"
+            f"{folder / MODEL} cannot be read ({error!r:.80}); fetch the folder again"
         ) from error
+    if _text_digest(fields) != digest:
+        raise InputError(f"{folder / MODEL} is not what was written; fetch the folder again")
+    model = from_json(fields)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{folder / MODEL} holds no network; fetch the folder again")
     arrays = read(folder / PARAMS)
     _check(folder / PARAMS, arrays, digests)
     return model, unflatten_dict(jax.tree.map(jax.numpy.asarray, arrays), sep="/")
@@ -90,6 +125,11 @@ def _check(path: Path, arrays: Tensors, digests: dict[str, str]) -> None:
             raise InputError(
                 f"{path} is damaged: {name!r} is not what was written; fetch the folder again"
             )
+
+
+def _text_digest(fields: Any) -> str:
+    """SHA-256 of the fields, however they are spaced."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(array: np.ndarray) -> str:

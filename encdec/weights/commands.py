@@ -1,7 +1,9 @@
 """encdec import-weights, encdec export-weights."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from encdec.random import initial_key
 from encdec.report import history
 from encdec.train.folder import facts
 from encdec.train.loop import variables_of
-from encdec.weights.artefact import is_artefact
+from encdec.weights.artefact import check_new, is_artefact
 from encdec.weights.networks import FAMILIES, Source
-from encdec.weights.published import below
+from encdec.weights.published import below, part_of
 
 WHOLE: dict[str, Callable[..., nn.Module]] = {
     "vgg16_fc": lambda classes: papers.VGG16,
@@ -76,7 +78,7 @@ class Export:
       run: folder of a run or of weights.
       out: a folder; or, with --source, a file .safetensors.
       source: whose names and layout to write.
-      part: encoder or decoder alone.
+      part: encoder, decoder or head alone; the card is still the whole run's.
     """
 
     run: Path
@@ -88,6 +90,7 @@ class Export:
 def import_command(args: list[str]) -> None:
     """import-weights: published weights -> a folder of weights, for --start."""
     asked = parse(Import, args)
+    check_new(asked.out)
     model = network(asked.network, asked.encoder, asked.classes)
     model, variables = weights.load(
         asked.file,
@@ -97,7 +100,7 @@ def import_command(args: list[str]) -> None:
         keep=asked.keep,
         report=print,
     )
-    command = f"encdec import-weights {' '.join(args)}"
+    command = f"encdec import-weights {shlex.join(args)}"
     weights.save(asked.out, model, variables, card=_card(asked.network, {"command": command}))
     print(asked.out)
 
@@ -105,30 +108,36 @@ def import_command(args: list[str]) -> None:
 def export_command(args: list[str]) -> None:
     """export-weights: a run or a folder of weights -> a folder, or another library's file."""
     asked = parse(Export, args)
+    if asked.source is None and asked.out.suffix == ".safetensors":
+        raise InputError(f"a file, {asked.out}, wants --source; without one a folder is written")
     if is_artefact(asked.run):
         model, variables = weights.open(asked.run)
-        card = (asked.run / "README.md").read_text()
+        card = asked.run / "README.md"
+        card = card.read_text(errors="replace") if card.is_file() else ""
     else:
         experiment = load(asked.run)
         model, variables = experiment.model, variables_of(experiment, asked.run)
         card = card_of(experiment, asked.run)
     if asked.source:
         weights.export(asked.out, model, variables, source=asked.source, part=asked.part)
-    elif asked.part:
-        variables = below(variables, asked.part)
-        weights.save(asked.out, getattr(model, asked.part), variables, card=card)
     else:
+        model, variables = part_of(model, asked.part), below(variables, asked.part)
         weights.save(asked.out, model, variables, card=card)
     print(asked.out)
 
 
 def encoders() -> dict[str, Callable[[], nn.Module]]:
     """Every encoder of the package that published weights are known for, by name."""
-    found = {name: getattr(encdec, name) for name in encdec.__all__ if name.islower()}
-    return {
+    every = {name: getattr(encdec, name) for name in encdec.__all__ if name.islower()}
+    found = {
         name: make
-        for name, make in found.items()
+        for name, make in every.items()
         if callable(make) and getattr(make, "__annotations__", {}).get("return") in FAMILIES
+    }
+    return found | {
+        f"{name}_bn": partial(make, norm="batch")
+        for name, make in found.items()
+        if name.startswith("vgg")
     }
 
 
@@ -142,7 +151,9 @@ def network(name: str, encoder: str = "resnet34", classes: int = 21) -> nn.Modul
     if name in known:
         return known[name]()
     if name not in WHOLE:
-        raise InputError(f"wanted one of {', '.join([*known, *WHOLE])}; got {name!r}")
+        close = get_close_matches(name, [*known, *WHOLE], 1)
+        hint = f": perhaps {close[0]}" if close else ""
+        raise InputError(f"wanted one of {', '.join([*known, *WHOLE])}; got {name!r}{hint}")
     if not name.startswith("smp_"):
         return WHOLE[name](classes=classes)
     if encoder not in known:
@@ -151,7 +162,13 @@ def network(name: str, encoder: str = "resnet34", classes: int = 21) -> nn.Modul
 
 
 def initial(model: nn.Module, channels: int) -> Any:
-    """Variables of a network or an encoder for images of so many channels."""
+    """Variables of a network or an encoder for images of so many channels.
+
+    Raises:
+      InputError: channels below 1.
+    """
+    if channels < 1:
+        raise InputError(f"--channels wants 1 or more; got {channels}")
     image = jnp.zeros((1, 64, 64, channels))
     return jax.jit(partial(model.init, train=False))(initial_key(0), image)
 

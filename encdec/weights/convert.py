@@ -26,6 +26,9 @@ LEAVES = {
 
 TRANSPOSED = re.compile(r"(^|/)(upsample_s\d+/conv|deconvolution\w*)/kernel$")
 
+FC = re.compile(r"fc[67]/kernel$")
+"""A classifier's matrices."""
+
 Pairs = Iterable[tuple[str, str]]
 """Paths of modules, or of single parameters: ours ("stage1_block1/conv1"), theirs."""
 
@@ -60,7 +63,7 @@ def published(variables: Any, pairs: Pairs, source: str) -> dict[str, str]:
     """Their name of every array of ours, by our path.
 
     Raises:
-      AssertionError: the table misses an array or has a name twice.
+      InputError: the table misses an array.
     """
     leaves = TORCH if source not in LEAVES else LEAVES[source]
     table, named = dict(pairs), {}
@@ -72,7 +75,10 @@ def published(variables: Any, pairs: Pairs, source: str) -> dict[str, str]:
         elif module in table:
             named[path] = f"{table[module]}.{leaves.get(leaf, leaf)}"
         else:
-            raise AssertionError(f"no published name for {path}")
+            raise InputError(
+                f"{source} has no name for {path}: it has no such network; name another source, or "
+                "a part of the network, encoder or decoder"
+            )
     if len(set(named.values())) != len(named):
         raise AssertionError("two arrays have one published name")
     return named
@@ -96,7 +102,8 @@ def imported(
       turned: their kernels run the other way (Theano's convolution).
 
     Raises:
-      InputError: a tensor is missing, left over, of another shape or not finite; it is named.
+      InputError: a tensor is missing, left over, of another shape or type, or not finite; it is
+        named.
     """
     flat = flatten_dict(variables, sep="/")
     stay = tuple(path for path in flat if _below(path.split("/", 1)[1], keep))
@@ -107,21 +114,29 @@ def imported(
     left = tensors.keys() - set(used.values())
     unused = {names[path] for path in stay}
     over = sorted(name for name in left if not (name in unused or spare(name)))
-    missing = [name for name in used.values() if name not in tensors]
+    missing = [(path, name) for path, name in used.items() if name not in tensors]
     if missing:
         has = repr(over[0]) if over else f"{len(used) - len(missing)} of {len(used)}"
+        path, name = missing[0]
         raise InputError(
-            f"the weights lack {missing[0]!r} ({len(missing)} missing; they have {has}): name the "
-            "network and source that they are of, or keep that part"
+            f"the weights lack {name!r} ({len(missing)} missing; they have {has}): name the "
+            f"network and source that they are of, or keep {path.split('/', 1)[1]}"
         )
     if over:
         raise InputError(
             f"the weights have {over[0]!r}, for which the network has no place ({len(over)} left "
             "over): name the network that they are of, or leave it out of the file"
         )
+    if not used:
+        raise InputError("every part of the network is kept, and no tensor taken: keep less")
     new, adapted = {}, []
     for path, name in used.items():
         old = flat[path]
+        if tensors[name].dtype.kind != "f" and tensors[name].dtype.name != "bfloat16":
+            raise InputError(
+                f"{name!r} wants floating point numbers, got {tensors[name].dtype}: fetch the "
+                "weights again"
+            )
         array = _ours(path, tensors[name], old.shape, turned)
         if array.shape != old.shape and _stem(array.shape, old.shape):
             array = to_channels(array, old.shape[2])
@@ -132,17 +147,22 @@ def imported(
                 f"{name!r} wants the shape {wanted}, got {tensors[name].shape}: name the network "
                 "that the weights are of, or keep that part"
             )
-        if not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            new[path] = array.astype(old.dtype)
+        if not np.isfinite(new[path]).all():
             raise InputError(f"{name!r} holds numbers that are not finite: fetch the weights again")
-        new[path] = array.astype(old.dtype)
+        if path.endswith("/var") and (new[path] < 0).any():
+            raise InputError(f"{name!r} holds a variance below 0: fetch the weights again")
     dropped = tuple(sorted(left - {n for n in left if n.endswith("num_batches_tracked")}))
     return unflatten_dict(flat | new, sep="/"), Report(len(new), dropped, stay, tuple(adapted))
 
 
-def exported(variables: Any, names: dict[str, str], source: str) -> Tensors:
+def exported(variables: Any, names: dict[str, str], source: str, turned: bool = False) -> Tensors:
     """The arrays under their published names and in their layout; the reverse of `imported`."""
     flat = flatten_dict(variables, sep="/")
     tensors = {name: theirs(path, name, np.asarray(flat[path])) for path, name in names.items()}
+    if turned:
+        tensors = {n: x[:, :, ::-1, ::-1] if x.ndim == 4 else x for n, x in tensors.items()}
     if source not in LEAVES:  # a torch module counts the batches that its statistics are of
         for name in names.values():
             if name.endswith("running_mean"):
@@ -152,8 +172,8 @@ def exported(variables: Any, names: dict[str, str], source: str) -> Tensors:
 
 
 def to_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first kernel (h, w, 3, out) for images of so many channels: their sum for one, else
-    repeated in turn and scaled by 3 / channels, so that a grey image gives what it gave."""
+    """A first kernel (h, w, 3, out) for images of so many channels: the sum over its own for one,
+    else they are repeated in turn and scaled by 3 / channels, as timm and smp have it."""
     if channels == 1:
         return kernel.sum(2, keepdims=True)
     return kernel[:, :, np.arange(channels) % kernel.shape[2]] * (kernel.shape[2] / channels)
@@ -172,14 +192,14 @@ def _ours(path: str, array: np.ndarray, shape: tuple[int, ...], turned: bool) ->
         array = array[:, :, ::-1, ::-1] if turned else array
         return array.transpose(2, 3, 1, 0)
     if path.endswith("kernel") and array.ndim == 2:
-        if len(shape) == 4:  # a classifier's matrix as a convolution (FCN §3.1)
+        if len(shape) == 4 and FC.search(path):  # as a convolution (FCN §3.1)
             h, w, inputs, outputs = shape
             if array.shape == (outputs, inputs * h * w):
                 return array.reshape(outputs, inputs, h, w).transpose(2, 3, 1, 0)
             return array
-        return array.T
-    alone = array.ndim > len(shape) == 1 and array.size == max(array.shape)
-    return array.reshape(-1) if alone else array  # layer scale: (c, 1, 1)
+        return array.T if len(shape) == 2 else array
+    alone = path.endswith("layer_scale") and array.shape[1:] == (1, 1)
+    return array.reshape(-1) if alone else array
 
 
 def theirs(path: str, name: str, array: np.ndarray) -> np.ndarray:
@@ -191,7 +211,7 @@ def theirs(path: str, name: str, array: np.ndarray) -> np.ndarray:
             grouped = array.shape[2] == 1
             return array[::-1, ::-1].transpose(*((3, 2) if grouped else (2, 3)), 0, 1)
         array = array.transpose(3, 2, 0, 1)
-        matrix = re.search(r"fc[67]/kernel$", path) and name.startswith("classifier")
+        matrix = FC.search(path) and name.startswith("classifier")
         return array.reshape(len(array), -1) if matrix else array
     return array.T if path.endswith("kernel") else array
 

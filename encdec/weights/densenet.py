@@ -3,6 +3,7 @@
 Files of torchvision's own from 2017 say `norm.1` and `conv.1` where all now say `norm1`, `conv1`.
 """
 
+import re
 from collections.abc import Iterator
 
 from encdec.encoders.densenet import DenseNet
@@ -34,3 +35,8 @@ def names(encoder: DenseNet, source: str) -> Iterator[tuple[str, str]]:
             for kind, module in (("norm", "norm/batch"), ("conv", "conv")):
                 yield f"transition{block}_{module}", f"features.transition{block}.{kind}"
     yield "norm_last/batch", f"features.norm{len(encoder.layers) + 1}"
+
+
+def renamed(name: str) -> str:
+    """A name of 2017 as all say it now."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", name)

@@ -23,9 +23,12 @@ def read(path: Path) -> Tensors:
       InputError: there is no such file, it is of another kind, cut short or damaged. A pickle can
         run code when it is opened: it is refused, with the line that converts it elsewhere.
     """
+    if path.is_dir():
+        raise InputError(f"wanted a file of weights; {path} is a folder: name a file in it")
     if not path.is_file():
         raise InputError(f"wanted a file of weights; there is no {path}")
-    if path.suffix in PICKLED:
+    suffix = path.suffix.lower()
+    if suffix in PICKLED:
         raise InputError(
             f"{path} may run code when it is opened; convert it where that is safe: python -c "
             '"import torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v in '
@@ -33,9 +36,12 @@ def read(path: Path) -> Tensors:
             f"'{path.stem}.safetensors')\""
         )
     readers = {".safetensors": _safetensors, ".npz": _npz, ".h5": _keras, ".hdf5": _keras}
-    if path.suffix not in readers:
+    if suffix not in readers:
         raise InputError(f"wanted one of {', '.join(readers)}; got {path}: convert it")
-    return readers[path.suffix](path)
+    tensors = readers[suffix](path)
+    if not tensors:
+        raise InputError(f"{path} holds no arrays: name another file")
+    return tensors
 
 
 def write(path: Path, tensors: Tensors) -> None:
@@ -46,6 +52,8 @@ def write(path: Path, tensors: Tensors) -> None:
     """
     if path.suffix != ".safetensors":
         raise InputError(f"weights are written as .safetensors; got {path}: name it so")
+    if path.exists():
+        raise InputError(f"{path} is there already: name another file")
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,12 +70,16 @@ def _safetensors(path: Path) -> Tensors:
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+    except AttributeError as error:  # a type, float8, that numpy has not
+        raise InputError(f"{path} holds numbers of another type ({error}): convert it") from error
+    except (SafetensorError, ValueError, TypeError) as error:
         raise _damaged(path, error) from error
 
 
 def _npz(path: Path) -> Tensors:
     name = ""
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is damaged, or no .npz; fetch or copy it again")
     try:
         with np.load(path, allow_pickle=False) as file:
             tensors = {}

@@ -73,6 +73,9 @@ def spare(part: nn.Module, source: Source, name: str) -> bool:
     if isinstance(part, EncoderDecoder) and source == "smp" and isinstance(part.decoder, UNet):
         # smp makes an attention for a skip at its last level, where there is none.
         heads = (f"decoder.blocks.{len(part.decoder.walk()) - 2}.attention1",)
+    if isinstance(part, EncoderDecoder) and source == "smp":
+        family = FAMILIES.get(type(part.encoder))
+        heads += tuple(f"encoder.{head}" for head in family.HEADS) if family else ()
     if isinstance(part, VGG) and source == "caffe":
         heads = ("fc6", "fc7", "fc8")
     if isinstance(part, EncoderDecoder) and source == "caffe":

@@ -12,7 +12,7 @@ from flax import linen as nn
 from encdec.errors import InputError
 from encdec.layers import bilinear_init
 from encdec.model import EncoderDecoder
-from encdec.weights import convert
+from encdec.weights import convert, densenet
 from encdec.weights.convert import Report
 from encdec.weights.files import Tensors, read, write
 from encdec.weights.networks import Source, as_published, names, spare
@@ -48,9 +48,9 @@ def load(
     Raises:
       InputError: the file is not readable or not of this network; one tensor is named.
     """
-    given, variables = variables, below(variables, part)
-    module = getattr(model, part) if part else model
-    tensors = read(Path(path))
+    given, variables = dict(variables), below(variables, part)
+    module = part_of(model, part)
+    tensors = {densenet.renamed(name): array for name, array in read(Path(path)).items()}
     if source == "caffe":
         tensors = _rgb(tensors)
     table = convert.published(variables, names(module, source), source)
@@ -87,18 +87,29 @@ def export(
       InputError: the source has no such network, or the file cannot be written.
     """
     variables = below(variables, part)
-    table = convert.published(
-        variables, names(getattr(model, part) if part else model, source), source
-    )
-    tensors = convert.exported(variables, table, source)
+    table = convert.published(variables, names(part_of(model, part), source), source)
+    tensors = convert.exported(variables, table, source, turned=source == "theano")
     write(Path(path), _rgb(tensors) if source == "caffe" else tensors)
+
+
+def part_of(model: nn.Module, part: str) -> nn.Module:
+    """The encoder, the decoder or the head of a network; all of it, if the part is "".
+
+    Raises:
+      InputError: it has no such part.
+    """
+    known = ("encoder", "decoder", "head") if isinstance(model, EncoderDecoder) else ()
+    if part and part not in known:
+        wanted = f"one of {', '.join(known)}" if known else "nothing: this is an encoder already"
+        raise InputError(f"part wants {wanted}; got {part!r}")
+    return getattr(model, part) if part else model
 
 
 def below(variables: Any, part: str) -> Any:
     """The variables of one part of a network; of all of it, if the part is "".
 
     Raises:
-      InputError: it has no such part.
+      InputError: it has no parameters there.
     """
     if part and part not in variables["params"]:
         raise InputError(f"part wants one of {sorted(variables['params'])}; got {part!r}")
@@ -117,7 +128,8 @@ def _into(variables: Any, part: str, new: Any) -> Any:
 def _rgb(tensors: Tensors) -> Tensors:
     """Caffe's nets see blue, green, red: the first kernel the other way round."""
     first = next((name for name in ("conv1_1.0", "conv1.0") if name in tensors), None)
-    return tensors | {first: tensors[first][:, ::-1]} if first else tensors
+    colours = first and tensors[first].ndim == 4
+    return tensors | {first: tensors[first][:, ::-1]} if colours else tensors
 
 
 def _check_bilinear(name: str, kernel: np.ndarray) -> None:

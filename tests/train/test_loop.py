@@ -243,9 +243,37 @@ def test_a_run_can_start_from_an_encoders_weights(tiny, tmp_path):
     for kind in ("params", "batch_stats"):
         assert bits(taken[kind]["encoder"]) == bits(variables[kind])
     other = model.clone(encoder=encoder.clone(mean=(0.5,)))
-    with pytest.raises(InputError, match=r"say --model.encoder.mean 0.25 --model.encoder.std"):
+    said = r"of mean \(0.25,\), not .*: say --model.encoder.mean 0.25$"
+    with pytest.raises(InputError, match=said):
         run(tiny(model=other, start=tmp_path / "weights"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_weights_mean_must_be_the_models_own(tiny, tmp_path):
+    encoder = encdec.mobilenet_v3_small().clone(table=((3, 8, 8, False, "RE", 2),), stem=4)
+    image = jax.numpy.zeros((1, 8, 8, 3))
+    variables = encoder.init(jax.random.key(1), image, train=False)
+    encdec.weights.save(tmp_path / "weights", encoder, variables)
+    other = encoder.clone(epsilon=0.1, padding="same")
+    unet = encdec.UNet(strides=(2, 4), channels=(4,))
+    model = encdec.EncoderDecoder(other, unet, encdec.Pixel(8))
+    said = "--model.encoder.epsilon 0.001 --model.encoder.padding symmetric$"
+    with pytest.raises(InputError, match=said):
+        loop.given(tiny(model=model, start=tmp_path / "weights"))
+
+
+def test_a_run_can_start_from_a_decoders_weights(tiny, finished, tmp_path):
+    given = variables_of(tiny(), finished)["params"]["decoder"]
+    encdec.weights.save(tmp_path / "decoder", tiny().model.decoder, {"params": given})
+    second = tiny(start=tmp_path / "decoder")
+    taken = loop.started(loop.first_state(second), second).variables()
+    assert bits(taken["params"]["decoder"]) == bits(given)
+
+
+def test_weights_of_no_use_are_said(tiny, finished, capsys):
+    plain = tiny(model=tiny().model.clone(encoder=encdec.Plain((4, 8))), start=finished)
+    loop.started(loop.first_state(plain), plain)
+    assert "of no use: encoder/conv1_s1/norm/batch" in capsys.readouterr().out
 
 
 def test_deep_supervision_is_two_fields(tiny, tmp_path):

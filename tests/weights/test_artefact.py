@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import encdec
 from encdec import weights
 from encdec.errors import InputError
-from encdec.weights import hub
+from encdec.weights import artefact, hub
 
 MODEL = encdec.EncoderDecoder(
     encdec.Plain((4, 8), norm="batch", mean=(0.1, 0.2, 0.3)),
@@ -51,6 +52,45 @@ def test_every_flipped_bit_is_found_and_its_array_named(folder, variables):
             weights.open(folder)
 
 
+def test_every_changed_field_of_the_model_is_found(folder):
+    path = folder / "model.json"
+    text = path.read_text()
+    for old, new in (("0.2", "0.6"), ('"batch"', '"group"'), ('"classes": 3', '"classes": 7')):
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(InputError, match="model.json is not what was written"):
+            weights.open(folder)
+    for damaged in ("[" * 100_000, text.replace('"digests": {', '"digests": 3, "x": {')):
+        path.write_text(damaged)
+        with pytest.raises(InputError, match="model.json cannot be read"):
+            weights.open(folder)
+
+
+def test_paths_may_be_strings(tmp_path, variables):
+    weights.save(f"{tmp_path}/net", MODEL, variables)
+    assert weights.open(f"{tmp_path}/net")[0] == MODEL
+    with pytest.raises(InputError, match="wanted a folder of weights with model.json; got .*md"):
+        weights.open(f"{tmp_path}/net/README.md")
+
+
+class Mine(encdec.Plain):
+    """Not encdec's."""
+
+
+@pytest.mark.parametrize(
+    "model, part, said",
+    [
+        (MODEL.clone(encoder=Mine()), None, "encdec's own classes"),
+        (nn.Dense(3, dtype=jnp.bfloat16), None, "dtypes as strings"),
+        (MODEL, "params", 'variables want "params"'),
+    ],
+)
+def test_what_could_not_be_opened_again_is_not_saved(model, part, said, tmp_path, variables):
+    with pytest.raises(InputError, match=said):
+        weights.save(tmp_path / "net", model, variables[part] if part else variables)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["params.safetensors", "model.json"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
 def test_a_file_cut_short_is_refused(folder, name, share):
@@ -73,8 +113,11 @@ def test_arrays_must_be_those_that_were_written(folder):
 
 
 def test_nobodys_code_is_run(folder):
-    text = (folder / "model.json").read_text()
-    (folder / "model.json").write_text(text.replace("encdec.model:EncoderDecoder", "os:system"))
+    """Not of one who writes the digests too."""
+    about = json.loads((folder / "model.json").read_text())
+    about["model"]["is"] = "os:system"
+    about["digest"] = artefact._text_digest(about["model"])
+    (folder / "model.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match="wanted a class of encdec, got os:system"):
         weights.open(folder)
 

@@ -20,8 +20,9 @@ def published(tmp_path_factory):
     model = encdec.mobilenet_v2()
     variables = initial(model, 3)
     path = tmp_path_factory.mktemp("published") / "mobilenet_v2.safetensors"
-    weights.export(path, model, variables, source="torchvision")
-    write(path, read(path) | {"classifier.1.weight": np.zeros((1000, 1280), np.float32)})
+    weights.export(path.with_stem("encoder"), model, variables, source="torchvision")
+    classifier = {"classifier.1.weight": np.zeros((1000, 1280), np.float32)}
+    write(path, read(path.with_stem("encoder")) | classifier)
     return path, variables
 
 
@@ -86,11 +87,16 @@ def test_a_run_becomes_a_folder_with_its_numbers(finished, tmp_path, call):
     assert call(*args)[0] == 0
     encoder, part = weights.open(tmp_path / "part")
     assert encoder == model.encoder and same(part["params"], ours["params"]["encoder"])
+    (tmp_path / "part" / "README.md").unlink()
+    export = ("export-weights", "--run", tmp_path / "part", "--out", tmp_path / "again")
+    assert call(*export)[0] == 0
+    refused(call, *export[:-1], tmp_path / "x", "--part", "conv1_s1", words=["is an encoder"])
 
 
 def test_every_encoder_with_published_names_can_be_asked_for():
     known = encoders()
-    assert {"resnet50", "mobilenet_v3_small", "efficientnet_b4", "vgg16"} <= known.keys()
+    named = {"resnet50", "mobilenet_v3_small", "efficientnet_b4", "vgg16", "vgg16_bn"}
+    assert named <= known.keys()
     assert not known.keys() & WHOLE.keys()
     assert all(hasattr(make(), "mean") for make in known.values())
     assert WHOLE["smp_unet_scse"](classes=3, encoder=encdec.resnet18()).decoder == (
@@ -113,4 +119,9 @@ def test_what_cannot_be_is_one_line(published, finished, tmp_path, call):
     refused(call, *export, "--source", "timm", *out, words=["timm"])
     refused(call, *export, "--part", "body", *out, words=["part", "encoder", "'body'"])
     refused(call, "export-weights", "--run", tmp_path / "none", *out, words=["none"])
+    refused(call, *args, *taking("mobilenetv2"), *out, words=["perhaps mobilenet_v2"])
+    refused(call, *args, *taking(), "--channels", "0", *out, words=["--channels wants 1"])
+    file = ("--out", tmp_path / "out.safetensors")
+    refused(call, *export, *file, words=["wants --source"])
+    refused(call, *export, "--source", "smp", *file, words=["smp", "another source"])
     assert not (tmp_path / "out").exists()

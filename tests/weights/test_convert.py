@@ -86,7 +86,21 @@ NAN = np.full((2, 3, 7, 7), np.nan, np.float32)
             r"'conv1.weight' wants the shape \(2, 3, 7, 7\), got \(7, 7, 3, 2\)",
         ),
         (lambda t: t | {"bn1.bias": np.ones((1, 3))}, r"'bn1.bias' wants the shape \(2,\)"),
-        (lambda t: t | {"conv1.weight": NAN}, "'conv1.weight' holds numbers that are not finite"),
+        (lambda t: t | {"bn1.bias": np.ones((1, 2))}, r"'bn1.bias' wants the shape \(2,\)"),
+        (
+            lambda t: t | {"layer2.0.downsample.0.weight": np.ones((4, 2))},
+            r"'layer2.0.downsample.0.weight' wants the shape \(4, 2, 1, 1\), got \(4, 2\)",
+        ),
+        (lambda t: t | {"conv1.weight": NAN}, "'conv1.weight' holds numbers that are not"),
+        (lambda t: t | {"bn1.bias": np.full(2, 1e300)}, "'bn1.bias' holds numbers that are not"),
+        (
+            lambda t: t | {"bn1.running_var": -np.ones(2)},
+            "'bn1.running_var' holds a variance",
+        ),
+        (
+            lambda t: t | {"bn1.bias": np.ones(2, np.int64)},
+            "'bn1.bias' wants floating .* int64",
+        ),
         (
             lambda t: {f"module.{key}": x for key, x in t.items()},
             r"lack 'bn1.running_mean' \(\d+ missing; they have 'module.bn1.bias'",
@@ -110,6 +124,8 @@ def test_a_part_that_is_kept_needs_no_tensors(fresh, given, load):
     load(wider, variables, keep=keep)  # the file's own is left aside, whatever its shape
     with pytest.raises(InputError, match="parts that the network has; got 'stage9'"):
         load(given, variables, keep=("stage9",))
+    with pytest.raises(InputError, match="no tensor taken"):
+        load(given, variables, keep=tuple(variables["params"]["encoder"]))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])

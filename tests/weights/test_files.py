@@ -64,6 +64,17 @@ def test_pickles_are_refused_with_the_line_that_converts_them(tmp_path, suffix):
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="there is no"):
         read(tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="is a folder: name a file in it"):
+        read(tmp_path)
+    (tmp_path / "b.PTH").write_bytes(b"anything")
+    with pytest.raises(InputError, match="may run code"):
+        read(tmp_path / "b.PTH")
+    (tmp_path / "b.npz").write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(InputError, match="is damaged, or no .npz"):
+        read(tmp_path / "b.npz")
+    save_file({}, tmp_path / "b.safetensors")
+    with pytest.raises(InputError, match="holds no arrays"):
+        read(tmp_path / "b.safetensors")
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match="wanted one of .safetensors, .npz, .h5"):
         read(tmp_path / "a.txt")
@@ -84,6 +95,8 @@ def test_keras_layers_have_dots(tmp_path):
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     write(tmp_path / "new" / "a.safetensors", ARRAYS)
     assert [f.name for f in (tmp_path / "new").iterdir()] == ["a.safetensors"]
+    with pytest.raises(InputError, match="is there already"):
+        write(tmp_path / "new" / "a.safetensors", ARRAYS)
     with pytest.raises(InputError, match=r"written as .safetensors; got .*a.pth"):
         write(tmp_path / "a.pth", ARRAYS)
     (tmp_path / "plain").write_text("kept")

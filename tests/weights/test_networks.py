@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 import encdec
 from encdec import papers, weights
 from encdec.errors import InputError
-from encdec.weights import convert, files
+from encdec.weights import convert, densenet, files, networks
 from encdec.weights.networks import names, spare
 from tests.weights.cases import CASES, FILE
 
@@ -132,8 +132,20 @@ def test_a_classifiers_matrices_become_fc6_and_fc7(tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, new, drawn[1]))
 
 
+def test_a_whole_network_of_smp_may_have_its_encoders_unused_head():
+    model = papers.smp_unet(2, encdec.efficientnet_b0())
+    assert networks.spare(model, "smp", "encoder._bn1.bias")
+    assert not networks.spare(model, "smp", "decoder._bn1.bias")
+
+
+def test_densenets_of_2017_are_read_by_their_new_names():
+    name = "features.denseblock1.denselayer12.{}2.weight"
+    assert densenet.renamed(name.format("norm.")) == name.format("norm")
+    assert densenet.renamed(name.format("conv")) == name.format("conv")
+
+
 @pytest.mark.parametrize("source, stored", [("keras", "prob_noflip"), ("theano", "prob_flip")])
-def test_the_retina_unet_gives_its_stored_answer(source, stored):
+def test_the_retina_unet_gives_its_stored_answer(source, stored, tmp_path):
     folder = Path(os.environ.get("ENCDEC_DATA", "")) / "weights" / "retina_unet_drive"
     if not folder.is_dir():
         pytest.skip("ENCDEC_DATA has no weights/retina_unet_drive")
@@ -143,6 +155,9 @@ def test_the_retina_unet_gives_its_stored_answer(source, stored):
     fresh = jax.jit(model.init)(encdec.initial_key(0), image)
     path = folder / "test_best_weights.h5"
     model, variables = weights.load(path, model, fresh, source=source)
+    weights.export(tmp_path / "out.safetensors", model, variables, source=source)
+    back, published = files.read(tmp_path / "out.safetensors"), files.read(path)
+    assert all(np.array_equal(array, published[name]) for name, array in back.items())
     assert sum(x.size for x in jax.tree.leaves(variables)) == 471_010
     probability = jax.nn.softmax(model.apply(variables, image)["logits"])[0, ..., 1]
     np.testing.assert_allclose(probability, wanted, atol=1e-5)
