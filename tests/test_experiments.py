@@ -133,7 +133,7 @@ def test_finetuning_starts_from_the_weights_it_is_given(tiny, tmp_path, capsys):
 def test_finetuning_wants_an_encoders_weights(tiny, finished, tmp_path):
     finetune, model = script(SCRIPTS[0].parent / "finetune.py"), tiny().model
     weights.save(tmp_path / "whole", model, variables_of(tiny(), finished))
-    with pytest.raises(InputError, match="encoder; .*whole is a whole network"):
+    with pytest.raises(InputError, match="those of an encoder; .*whole are of a EncoderDecoder"):
         finetune.experiment(finetune.Finetune(tmp_path / "whole"), "FPN", "slow")
 
 
