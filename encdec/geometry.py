@@ -10,12 +10,14 @@ from encdec.model import EncoderDecoder
 
 @dataclass(frozen=True)
 class Geometry:
-    """Attributes:
-    input: the next good size, (height, width), at least the size asked for.
-    output: size of the logits for it.
-    margin: rows and columns of the input that the logits lack, before them (U-Net §2: 92).
-    stride: input pixels per cell of the finest map that predicts.
-    receptive_field: input pixels that one logit sees along one axis, in the worst phase.
+    """Sizes, in pixels of the input.
+
+    Attributes:
+      input: the next good size, (height, width), at least the size asked for.
+      output: size of the logits for it; of a model without, which predicts boxes, the input's.
+      margin: rows and columns of the input that the logits lack, before them (U-Net §2: 92).
+      stride: input pixels per cell of the finest map that predicts.
+      receptive_field: input pixels that one logit sees along one axis, in the worst phase.
     """
 
     input: tuple[int, int]
@@ -30,7 +32,7 @@ def geometry(model: EncoderDecoder, size: tuple[int, int], channels: int = 3) ->
     good = next_good_size(model, size)
     images = jax.ShapeDtypeStruct((1, *good, channels), jnp.float32)
     outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
-    output = outputs["logits"].shape[1:3]
+    output = outputs["logits"].shape[1:3] if "logits" in outputs else good
     strides = model.decoder.outputs()
     field = model.decoder.receptive_field(
         model.encoder.receptive_fields(), model.head.reach(strides)

@@ -280,6 +280,14 @@ def _lovasz_slopes(
     return jnp.concatenate([per_wrong * scale, per_missed * scale])[cell]
 
 
+def smooth_l1(x: Float[Array, "*n"], beta: float) -> Float[Array, "*n"]:
+    """Of each element: x² / 2β where |x| < β, else |x| - β / 2 (Girshick 2015, eq. 3: β = 1).
+
+    |x| itself where β is 0.
+    """
+    return optax.huber_loss(x, delta=beta) / beta if beta else jnp.abs(x)
+
+
 LOSSES = {
     "cross_entropy": cross_entropy,
     "sigmoid": sigmoid,

@@ -22,11 +22,18 @@ def confusion(
 
     Labels outside 0..classes-1 count nowhere, `ignore` among them.
     """
+    return confusion_of_each(predicted, labels, classes, ignore).sum(0)
+
+
+def confusion_of_each(
+    predicted: Labels, labels: Labels, classes: int, ignore: int = IGNORE
+) -> Int32[Array, "b {classes} {classes}"]:
+    """As `confusion`, of each image."""
     valid = (labels != ignore) & (labels >= 0) & (labels < classes)
     pair = labels.astype(jnp.int32) * classes + predicted.astype(jnp.int32)
     pair = jnp.where(valid, pair, classes**2).reshape(len(labels), -1)
-    counts = jax.vmap(lambda p: jnp.bincount(p, length=classes**2 + 1))(pair).sum(0)
-    return counts[:-1].reshape(classes, classes).astype(jnp.int32)
+    counts = jax.vmap(lambda p: jnp.bincount(p, length=classes**2 + 1))(pair)
+    return counts[:, :-1].reshape(-1, classes, classes).astype(jnp.int32)
 
 
 def confusions(

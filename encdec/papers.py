@@ -7,18 +7,24 @@ from typing import Literal
 
 from flax import linen as nn
 
+from encdec.anchors import pyramid
 from encdec.decoders.fcn import FCN, Deconvolution, crops
-from encdec.decoders.fpn import FPN, Nearest
+from encdec.decoders.fpn import FPN, Nearest, Strided, Subsample
 from encdec.decoders.topdown import Copy
 from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.encoders.alexnet import AlexNet
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet
+from encdec.encoders.ssd import SSDTrunk
 from encdec.encoders.vgg import VGG
 from encdec.errors import InputError
+from encdec.heads.dense import Dense, MaskMLP, rpn
 from encdec.heads.dilated import Dilated
 from encdec.heads.merge import Merge
+from encdec.heads.per_level import PerLevel
 from encdec.heads.pixel import Pixel
+from encdec.heads.rcnn import RCNN
+from encdec.heads.regions import MaskHead, TwoFC
 from encdec.layers import Upsampling
 from encdec.model import EncoderDecoder
 
@@ -118,6 +124,73 @@ def semantic_fpn(classes: int = 21, encoder: ResNet | None = None) -> EncoderDec
     """
     encoder = encoder or ResNet(BOTTLENECKS[50], "bottleneck")
     return EncoderDecoder(encoder, FPN(channels=256), Merge(classes, 128))
+
+
+def fpn_rpn(encoder: ResNet | None = None) -> EncoderDecoder:
+    """The region proposal network on P2 … P6 (FPN §4.1), ResNet-50: 27,446,351 parameters.
+
+    3 anchors a cell: 199,974 for 800x1000 pixels. COCO minival, Table 1(c): AR@1000 56.3, of small
+    objects 44.9.
+    """
+    encoder = encoder or ResNet(BOTTLENECKS[50], "bottleneck")
+    return EncoderDecoder(encoder, FPN(coarser=Subsample()), rpn())
+
+
+def fpn_fast_rcnn(
+    classes: int = 81, encoder: ResNet | None = None, mask: bool = False
+) -> EncoderDecoder:
+    """Faster R-CNN on the pyramid (FPN §4.2, §5.2), ResNet-50: 41,757,156 parameters.
+
+    RPN on P2 … P6, RoI max pooling from P2 … P5, two fully connected layers. COCO minival, Table 5,
+    features shared: AP50 57.2, AP 34.3. Fast R-CNN, whose proposals are another network's, is the
+    same with `rpn=None` in the head and that network as `proposer`.
+
+    Args:
+      classes: of the softmax, the background, 0, included.
+      mask: add Mask R-CNN's head.
+    """
+    encoder = encoder or ResNet(BOTTLENECKS[50], "bottleneck")
+    head = RCNN(box=TwoFC(classes), mask=MaskHead(classes) if mask else None)
+    return EncoderDecoder(encoder, FPN(coarser=Subsample()), head)
+
+
+def fpn_masks(encoder: ResNet | None = None, kernels: tuple[int, ...] = (5, 7)) -> EncoderDecoder:
+    """Mask proposals on P2 … P6 of 128 channels (FPN §6), ResNet-50: 29,643,210 parameters.
+
+    The heads have 1,739,973 (5x5) and 3,312,837 (7x7). COCO, Table 6: AR@1000 of masks 43.4 with
+    the first, 43.5 with the second, 45.7 with both.
+    """
+    encoder = encoder or ResNet(BOTTLENECKS[50], "bottleneck")
+    return EncoderDecoder(encoder, FPN(channels=128, coarser=Subsample()), MaskMLP(kernels))
+
+
+def retinanet(classes: int = 91, encoder: ResNet | None = None) -> EncoderDecoder:
+    """torchvision's `retinanet_resnet50_fpn`: 34,068,119 parameters, on P3 … P7, 9 anchors a cell.
+
+    53,120 of them are scales and biases of BatchNorm; torchvision, which freezes them, counts
+    34,014,999. Its P6 is made of P5; the paper's (Lin et al. 2017, Focal loss) of C5, which is
+    `Strided(source="encoder")` and 4,128,768 parameters more. COCO: AP 36.4.
+
+    Args:
+      classes: of the sigmoids; torchvision's 91 are COCO's numbers, 0 being none.
+    """
+    encoder = encoder or ResNet(BOTTLENECKS[50], "bottleneck")
+    decoder = FPN((8, 16, 32), coarser=Strided(source="pyramid"))
+    anchors = pyramid(strides=(8, 16, 32, 64, 128), octaves=(0.0, 1 / 3, 2 / 3), rounded=True)
+    return EncoderDecoder(encoder, decoder, Dense(classes, anchors))
+
+
+def ssd300(classes: int = 91) -> EncoderDecoder:
+    """SSD300 (Liu et al. 2016), torchvision's `ssd300_vgg16`: 35,641,826 parameters.
+
+    300x300 in, 8,732 boxes out, of six maps and without a way down. COCO: AP 25.1.
+
+    Args:
+      classes: of the softmax, the background, 0, included.
+    """
+    trunk = SSDTrunk()
+    decoder = FPN((8, 16, 32, 64, 100, 300), lateral=Copy(), merge="skip", output=Copy())
+    return EncoderDecoder(trunk, decoder, PerLevel(classes, rescale=20.0))
 
 
 def dilated_fcn(classes: int = 21, depth: Literal[50, 101] = 50) -> EncoderDecoder:

@@ -114,7 +114,7 @@ class TopDown(nn.Module):
             # Odd sizes round up on the way down: the last row that comes up the skip has not.
             up = up[:, : skip.shape[1], : skip.shape[2]]
             lost = [skip.shape[axis] - up.shape[axis] for axis in (1, 2)]
-            if min(up.shape[1:3]) < 1 or lost[0] % 2 or lost[1] % 2:
+            if any(n < 1 for n in up.shape[1:3]) or any(n % 2 for n in lost):
                 raise InputError(
                     "an unpadded decoder wants a larger map of even difference; got "
                     f"{up.shape[1:3]} under a skip of {skip.shape[1:3]}: use an unpadded encoder "

@@ -35,6 +35,7 @@ class Block(nn.Module):
     dilations: tuple[int, int] = (1, 1)
     widen: int = 1
     groups: int = 1
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
@@ -60,7 +61,8 @@ class Block(nn.Module):
                 dtype=self.dtype,
                 name=f"conv{name}",
             )(x)
-            return Norm(self.norm, relu, self.dtype, name=f"norm{name}")(x, train=train)
+            norm = Norm(self.norm, relu, self.dtype, self.epsilon, name=f"norm{name}")
+            return norm(x, train=train)
 
         width, inner = self.width, self.width * self.widen
         first, after = self.dilations
@@ -88,6 +90,7 @@ class ResNet(nn.Module):
       output_stride: 16 or 8 keep the last stage, or the last two, at that stride by dilation.
       together: the map of that stride holds, along its channels, all stages that have it, the
         deepest last; otherwise the deepest alone.
+      epsilon: added to a variance; 0 in torchvision's detectors with COCO weights.
       mean, std: of the published weights, by channel, in [0, 1].
     """
 
@@ -99,6 +102,7 @@ class ResNet(nn.Module):
     output_stride: Literal[8, 16, 32] = 32
     together: bool = False
     norm: NormKind = "batch"
+    epsilon: float = 1e-5
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     dtype: Dtype | None = None
@@ -121,7 +125,8 @@ class ResNet(nn.Module):
             dtype=self.dtype,
             name="conv1",
         )(x)
-        x = Norm(self.norm, relu=True, dtype=self.dtype, name="norm1")(x, train=train)
+        norm = Norm(self.norm, True, self.dtype, self.epsilon, name="norm1")
+        x = norm(x, train=train)
         x = checkpoint_name(x, MAP)
         maps = {2: x}
         x = max_pool_3x3(x)
@@ -137,6 +142,7 @@ class ResNet(nn.Module):
                     (first if i == 1 else after, after),
                     self.widen,
                     self.groups,
+                    self.epsilon,
                     name=f"stage{stage}_block{i}",
                 )(x, train=train)
             x = checkpoint_name(x, MAP)

@@ -58,7 +58,7 @@ class VGG(nn.Module):
                 x = block(x, train=train)
             x = max_pool(x)
             x = maps[2**stage] = checkpoint_name(x, MAP)
-        if self.fc and min(x.shape[1:3]) < 7:
+        if self.fc and any(n < 7 for n in x.shape[1:3]):
             raise InputError(
                 f"fc6 wants a map of at least 7x7 cells; got {x.shape[1]}x{x.shape[2]} of an image "
                 f"of {images.shape[1]}x{images.shape[2]}: take larger images, or pad=100"

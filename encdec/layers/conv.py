@@ -51,7 +51,9 @@ def convolve(
         ours = partial(depthwise, *map(Axis, extent, strides, padding, dilation))
     elif groups > 1:
         ours = partial(grouped, partial(direct, feature_group_count=1), groups)
-    elif extent == (1, 1) or (size[0] < extent[0] and size[1] < extent[1]):
+    elif extent == (1, 1) or all(
+        isinstance(n, int) and n < k for n, k in zip(size, extent, strict=True)
+    ):
         ours = partial(_dot, padding)
     if ours:
         return lax.platform_dependent(x, kernel, cpu=ours, default=direct)
@@ -67,8 +69,8 @@ def _dot(padding: Sequence[tuple[int, int]], x: Map, kernel: Array) -> Map:
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     h, w = x.shape[1] - rows + 1, x.shape[2] - columns + 1
     windows = [x[:, i : i + h, j : j + w] for i in range(rows) for j in range(columns)]
-    cells = jnp.concatenate(windows, -1).reshape(len(x) * h * w, -1)
-    return (cells @ kernel.reshape(-1, kernel.shape[-1])).reshape(len(x), h, w, -1)
+    cells = jnp.concatenate(windows, -1).reshape(x.shape[0] * h * w, -1)
+    return (cells @ kernel.reshape(-1, kernel.shape[-1])).reshape(x.shape[0], h, w, -1)
 
 
 def _narrowing(direct: Callable, padding: Sequence[tuple[int, int]]) -> Callable:

@@ -83,7 +83,7 @@ def _weighted(
 ) -> Map:
     """Sum of the map's parts of that size that begin at the taps' cells, times their weights."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    total = jnp.zeros((len(x), *size, x.shape[-1]), wide)
+    total = jnp.zeros((x.shape[0], *size, x.shape[-1]), wide)
     for (i, row), (j, column) in taps:
         part = _part(x, (row, column), size, strides).astype(wide)
         total += part * kernel[i, j, 0].astype(wide)[None, None, None]
@@ -92,7 +92,7 @@ def _weighted(
 
 def _part(x: Map, first: Sequence[int], size: Sequence[int], strides: Sequence[int]) -> Map:
     ends = [f + (n - 1) * s + 1 for f, n, s in zip(first, size, strides, strict=True)]
-    return lax.slice(x, (0, *first, 0), (len(x), *ends, x.shape[-1]), (1, *strides, 1))
+    return lax.slice(x, (0, *first, 0), (x.shape[0], *ends, x.shape[-1]), (1, *strides, 1))
 
 
 def _of_map(axes: tuple[Axis, Axis], size: tuple[int, int], kernel: Array, grad: Map) -> Map:

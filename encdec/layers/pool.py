@@ -1,6 +1,7 @@
 """Max pooling whose gradient is comparisons, not a scatter."""
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -50,34 +51,35 @@ def max_pool(x: Map) -> Map:
     return _max_pool_even(x)
 
 
-def max_pool_3x3(x: Map) -> Map:
-    """3x3 max pooling with stride 2 and padding 1 (the ResNet stem), along rows, then columns.
+def max_pool_3x3(x: Map, stride: Literal[1, 2] = 2) -> Map:
+    """3x3 max pooling with padding 1, along rows, then columns: of stride 2 the ResNet stem's, of
+    stride 1 SSD's pool5.
 
     Among equal inputs the first gets the gradient, as in `nn.max_pool` and PyTorch: the leftmost
     of its row, in the uppermost row.
     """
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=jnp.finfo(x.dtype).min)
-    return _max_of_three(_max_of_three(x, 2), 1)
+    return _max_of_three(_max_of_three(x, 2, stride), 1, stride)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_of_three(x: Map, axis: int) -> Map:
-    """Of cells 2i, 2i + 1 and 2i + 2 along the axis."""
-    first, second, third = _three(x, axis)
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _max_of_three(x: Map, axis: int, stride: int) -> Map:
+    """Of cells si, si + 1 and si + 2 along the axis."""
+    first, second, third = _three(x, axis, stride)
     return jnp.maximum(jnp.maximum(first, second), third)
 
 
-def _three(x: Map, axis: int) -> tuple[Map, Map, Map]:
-    size = (x.shape[axis] - 3) // 2 + 1
-    return tuple(lax.slice_in_dim(x, i, i + 2 * size - 1, stride=2, axis=axis) for i in range(3))
+def _three(x: Map, axis: int, stride: int) -> tuple[Map, Map, Map]:
+    last = (x.shape[axis] - 3) // stride * stride
+    return tuple(lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(3))
 
 
-def _max_of_three_forward(x: Map, axis: int) -> tuple[Map, Map]:
-    return _max_of_three(x, axis), x
+def _max_of_three_forward(x: Map, axis: int, stride: int) -> tuple[Map, Map]:
+    return _max_of_three(x, axis, stride), x
 
 
-def _max_of_three_backward(axis: int, x: Map, grad: Map) -> tuple[Map]:
-    first, second, third = _three(x, axis)
+def _max_of_three_backward(axis: int, stride: int, x: Map, grad: Map) -> tuple[Map]:
+    first, second, third = _three(x, axis, stride)
     to_first = (first >= second) & (first >= third)
     to_second = ~to_first & (second >= third)
     to_third = ~to_first & ~to_second
@@ -85,9 +87,11 @@ def _max_of_three_backward(axis: int, x: Map, grad: Map) -> tuple[Map]:
 
     def shifted(share: Map, before: int) -> Map:
         widths = [(0, 0)] * 4
-        widths[axis] = (before, 1 - before)
+        widths[axis] = (before, 3 - stride - before)
         return jnp.pad(share, widths)
 
+    if stride == 1:
+        return (sum(shifted(share, i) for i, share in enumerate(shares)),)
     # Cell 2i is the first of window i and the third of window i - 1.
     even, odd = shifted(shares[0], 0) + shifted(shares[2], 1), shifted(shares[1], 0)
     shape = (*grad.shape[:axis], 2 * even.shape[axis], *grad.shape[axis + 1 :])

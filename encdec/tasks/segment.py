@@ -6,14 +6,15 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Integer, Shaped
+from jaxtyping import Array, Float, Int32, Integer, PRNGKeyArray, Shaped
 
-from encdec import membranes, metrics, objects, roc
+from encdec import membranes, metrics, objects, parallel, roc
 from encdec.arrays import Batch, Logits
 from encdec.data.fit import Example
 from encdec.errors import InputError
 from encdec.layers import bilinear
 from encdec.losses import LOSSES, SumCount, Weights
+from encdec.tasks.task import Task
 
 LossName = Literal["cross_entropy", "sigmoid", "focal", "tversky", "dice", "jaccard", "lovasz"]
 Also = Literal["membranes", "objects", "roc"]
@@ -24,7 +25,7 @@ ALSO = {"membranes": membranes, "objects": objects, "roc": roc}
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(Task):
     """One class per pixel (multiclass), object or not (binary), any set of classes (multilabel).
 
     Logits may be smaller than the label: when the image is (by a whole factor, the net ran on a
@@ -88,8 +89,16 @@ class Segment:
                 "set classes=2, or mode='binary' and classes=1"
             )
 
-    def loss(self, outputs: Outputs, batch: Batch) -> dict[str, SumCount]:
+    def fits(self, classes: int) -> bool:
+        """Whether a data set of so many classes is one for this task."""
+        return classes == self.classes or self.mode != "multiclass"
+
+    def loss(
+        self, outputs: Outputs, batch: Batch, key: PRNGKeyArray | None = None
+    ) -> dict[str, SumCount]:
         """(sum, count) by name, the sum times its coefficient; batch["weight"] weighs pixels.
+
+        Nothing is drawn: `key` is idle.
 
         Names of the other outputs' losses begin with that output's: "aux/cross_entropy".
         """
@@ -116,7 +125,7 @@ class Segment:
         return by_class if weights is None else weights * by_class
 
     def measure(self, outputs: Outputs, batch: Batch) -> dict[str, Int32[Array, "..."]]:
-        """Integer sums to add over batches and devices: confusion matrix, boundary matches."""
+        """Integer sums of all devices, to add over batches: confusion matrix, boundary matches."""
         logits, labels, _ = align(outputs["logits"], batch)
         guess = self.decode({"logits": logits})
         if self.mode == "multilabel":
@@ -125,7 +134,22 @@ class Segment:
             sides = 2 if self.mode == "binary" else self.classes
             table = metrics.confusion(guess, labels, sides)
         edges = metrics.boundary(guess, labels, sides, self.tolerance)
-        return {"confusion": table, "boundary": edges}
+        return parallel.psum({"confusion": table, "boundary": edges})
+
+    def each(self, outputs: Outputs, batch: Batch) -> dict[str, Int32[Array, "_ k k"]]:
+        """The confusion matrix of each image; nothing of a multilabel task.
+
+        XLA counts the pixels once for this and `measure`.
+        """
+        if self.mode == "multilabel":
+            return {}
+        logits, labels, _ = align(outputs["logits"], batch)
+        guess, sides = self.decode({"logits": logits}), 2 if self.mode == "binary" else self.classes
+        return parallel.gather({"images": metrics.confusion_of_each(guess, labels, sides)})
+
+    def score_of(self, image: Integer[np.ndarray, "k k"]) -> float:
+        """Mean IoU over the classes that the image has, or is said to have."""
+        return metrics.scores({"confusion": image})[self.image_by]
 
     def decode(self, outputs: Outputs) -> Int32[Array, "b h w *k"]:
         """Class ids (b, h, w), 0 or 1 if binary; 0 or 1 per class, (b, h, w, k), if multilabel."""
@@ -135,10 +159,12 @@ class Segment:
         on = (logits > 0).astype(jnp.int32)
         return on[..., 0] if self.mode == "binary" else on
 
-    def probabilities(self, logits: Float[np.ndarray, "h w k"]) -> Float[np.ndarray, "h w k"]:
-        """Softmax of one image's logits; a sigmoid for each if binary or multilabel."""
+    def probabilities(
+        self, logits: Float[Array | np.ndarray, "*b h w k"]
+    ) -> Float[Array, "*b h w k"]:
+        """Softmax of the logits; a sigmoid for each if binary or multilabel."""
         kind = jax.nn.softmax if self.mode == "multiclass" else jax.nn.sigmoid
-        return np.asarray(kind(logits))
+        return kind(logits)
 
     def measure_image(
         self, probs: Float[np.ndarray, "h w k"], example: Example

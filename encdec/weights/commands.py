@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,14 @@ from flax import linen as nn
 
 import encdec
 from encdec import papers, weights
+from encdec.anchors import pyramid
+from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.experiment import Experiment, load
-from encdec.flags import parse
+from encdec.flags import nearest, parse
+from encdec.geometry import next_good_size
+from encdec.heads.dense import rpn
+from encdec.model import EncoderDecoder
 from encdec.random import initial_key
 from encdec.report import history
 from encdec.train.folder import facts
@@ -25,6 +29,17 @@ from encdec.train.loop import variables_of
 from encdec.weights.artefact import check_new, is_artefact
 from encdec.weights.networks import FAMILIES, Source
 from encdec.weights.published import below, part_of
+
+TORCHVISION = ResNet(papers.BOTTLENECKS[50], "bottleneck", epsilon=0.0)
+"""The trunk of its detectors, as it is with weights trained on COCO."""
+
+
+def two_stage(classes: int, mask: bool) -> EncoderDecoder:
+    """torchvision's, whose anchors are rounded and whose regions are aligned."""
+    model = papers.fpn_fast_rcnn(classes, TORCHVISION, mask)
+    head = model.head.clone(rpn=rpn(pyramid(rounded=True)), pool="align")
+    return model.clone(head=head)
+
 
 WHOLE: dict[str, Callable[..., nn.Module]] = {
     "vgg16_fc": lambda classes: papers.VGG16,
@@ -36,6 +51,10 @@ WHOLE: dict[str, Callable[..., nn.Module]] = {
     "fcn_resnet50": partial(papers.dilated_fcn, depth=50),
     "fcn_resnet101": partial(papers.dilated_fcn, depth=101),
     "retina_unet": papers.retina_unet,
+    "retinanet_resnet50_fpn": partial(papers.retinanet, encoder=TORCHVISION),
+    "ssd300_vgg16": papers.ssd300,
+    "fasterrcnn_resnet50_fpn": partial(two_stage, mask=False),
+    "maskrcnn_resnet50_fpn": partial(two_stage, mask=True),
     "smp_unet": papers.smp_unet,
     "smp_unet_scse": partial(papers.smp_unet, attention=True),
     "smp_fpn": papers.smp_fpn,
@@ -51,7 +70,8 @@ class Import:
     Attributes:
       file: .safetensors, .npz or .h5; what is pickled is refused.
       network: an encoder (resnet50, mobilenet_v2, …) or a whole network (fcn8s, fcn_resnet50,
-        retina_unet, smp_unet, smp_unet_scse, smp_fpn).
+        retina_unet, smp_unet, smp_unet_scse, smp_fpn, retinanet_resnet50_fpn,
+        fasterrcnn_resnet50_fpn, maskrcnn_resnet50_fpn, ssd300_vgg16).
       source: whose names and layout the file has.
       out: the folder to write.
       encoder: of smp_unet and smp_fpn.
@@ -89,7 +109,7 @@ class Export:
 
 def import_command(args: list[str]) -> None:
     """import-weights: published weights -> a folder of weights, for --start."""
-    asked = parse(Import, args)
+    asked = parse(Import, args, prog="encdec import-weights")
     check_new(asked.out)
     model = network(asked.network, asked.encoder, asked.classes)
     model, variables = weights.load(
@@ -107,7 +127,7 @@ def import_command(args: list[str]) -> None:
 
 def export_command(args: list[str]) -> None:
     """export-weights: a run or a folder of weights -> a folder, or another library's file."""
-    asked = parse(Export, args)
+    asked = parse(Export, args, prog="encdec export-weights")
     if asked.source is None and asked.out.suffix == ".safetensors":
         raise InputError(f"a file, {asked.out}, wants --source; without one a folder is written")
     if is_artefact(asked.run):
@@ -151,13 +171,13 @@ def network(name: str, encoder: str = "resnet34", classes: int = 21) -> nn.Modul
     if name in known:
         return known[name]()
     if name not in WHOLE:
-        close = get_close_matches(name, [*known, *WHOLE], 1)
-        hint = f": perhaps {close[0]}" if close else ""
-        raise InputError(f"wanted one of {', '.join([*known, *WHOLE])}; got {name!r}{hint}")
+        words = [*known, *WHOLE]
+        raise InputError(f"wanted one of {', '.join(words)}; got {name!r}{nearest(name, words)}")
     if not name.startswith("smp_"):
         return WHOLE[name](classes=classes)
     if encoder not in known:
-        raise InputError(f"--encoder wants one of {', '.join(known)}; got {encoder!r}")
+        hint = nearest(encoder, known)
+        raise InputError(f"--encoder wants one of {', '.join(known)}; got {encoder!r}{hint}")
     return WHOLE[name](classes=classes, encoder=known[encoder]())
 
 
@@ -169,7 +189,9 @@ def initial(model: nn.Module, channels: int) -> Any:
     """
     if channels < 1:
         raise InputError(f"--channels wants 1 or more; got {channels}")
-    image = jnp.zeros((1, 64, 64, channels))
+    whole = isinstance(model, EncoderDecoder)
+    size = next_good_size(model, (64, 64)) if whole else (64, 64)
+    image = jnp.zeros((1, *size, channels))
     return jax.jit(partial(model.init, train=False))(initial_key(0), image)
 
 

@@ -211,7 +211,7 @@ def theirs(path: str, name: str, array: np.ndarray) -> np.ndarray:
             grouped = array.shape[2] == 1
             return array[::-1, ::-1].transpose(*((3, 2) if grouped else (2, 3)), 0, 1)
         array = array.transpose(3, 2, 0, 1)
-        matrix = FC.search(path) and name.startswith("classifier")
+        matrix = FC.search(path) and name.startswith(("classifier", "roi_heads"))
         return array.reshape(len(array), -1) if matrix else array
     return array.T if path.endswith("kernel") else array
 

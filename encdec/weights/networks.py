@@ -19,11 +19,12 @@ from encdec.encoders.efficientnet import EfficientNet
 from encdec.encoders.mobilenet import MobileNetV2, MobileNetV3
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet
+from encdec.encoders.ssd import SSDTrunk
 from encdec.encoders.vgg import VGG
 from encdec.errors import InputError
 from encdec.heads.dilated import Dilated
 from encdec.model import EncoderDecoder
-from encdec.weights import convnext, densenet, efficientnet, mobilenet, resnet, vgg
+from encdec.weights import convnext, densenet, detection, efficientnet, mobilenet, resnet, ssd, vgg
 from encdec.weights.convert import within
 
 Source = Literal["torchvision", "timm", "smp", "caffe", "keras", "theano"]
@@ -35,6 +36,7 @@ FAMILIES = {
     MobileNetV2: mobilenet,
     MobileNetV3: mobilenet,
     ResNet: resnet,
+    SSDTrunk: ssd,
     VGG: vgg,
 }
 """The file of each encoder's names."""
@@ -53,8 +55,10 @@ def names(part: nn.Module, source: Source) -> Pairs:
     if type(part) in FAMILIES:
         return FAMILIES[type(part)].names(part, source)
     if source == "torchvision" and isinstance(part, FPN):
-        return _pyramid(part)
+        return detection.pyramid(part)
     if isinstance(part, EncoderDecoder):
+        if source == "torchvision" and detection.detects(part):
+            return detection.names(part, names(part.encoder, source))
         if source == "torchvision" and isinstance(part.head, Dilated):
             return _dilated(part)
         if source == "caffe" and isinstance(part.decoder, FCN):
@@ -98,13 +102,6 @@ def _dilated(model: EncoderDecoder) -> Pairs:
         yield f"head/{ours}_conv/conv", f"{theirs}.0"
         yield f"head/{ours}_conv/norm/batch", f"{theirs}.1"
         yield f"head/{ours}_score", f"{theirs}.4"
-
-
-def _pyramid(decoder: FPN) -> Pairs:
-    """torchvision's FeaturePyramidNetwork."""
-    for i, stride in enumerate(sorted(decoder.strides)):
-        yield f"lateral_s{stride}/conv", f"inner_blocks.{i}.0"
-        yield f"output_s{stride}/conv", f"layer_blocks.{i}.0"
 
 
 def _smp(model: EncoderDecoder) -> Pairs:

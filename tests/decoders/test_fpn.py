@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec.decoders.fpn import FPN
+from encdec.decoders.fpn import FPN, Strided, Subsample
+from encdec.errors import InputError
 from encdec.train.state import count
 
 RESNET18, RESNET50 = (64, 128, 256, 512), (256, 512, 1024, 2048)
@@ -157,6 +158,65 @@ def test_the_recursion_takes_maps_from_before_the_smoothing():
 def test_the_gradient_of_a_level_reaches_its_skip_and_coarser_ones_only(level):
     grads = jax.jit(jax.grad(lambda m: (apply(PARAMS, m)[level] ** 2).sum()))(pyramid())
     assert {s for s, g in grads.items() if g.any()} == {s for s in STRIDES if s >= level}
+
+
+@pytest.mark.paper(
+    "FPN §4.1",
+    says="P6 is a subsampling of P5 with stride 2, for anchors of 512²",
+    does="every other cell of P5, rounded up, no parameters",
+    differs="",
+)
+def test_p6_is_every_other_cell_of_p5():
+    decoder = NECK.clone(coarser=Subsample())
+    maps = pyramid(size=160)
+    found = jax.jit(lambda m: decoder.apply({"params": PARAMS}, m, train=False))(maps)
+    assert decoder.outputs() == (4, 8, 16, 32, 64) == tuple(sorted(found))
+    assert found[32].shape == (1, 5, 5, 3) and found[64].shape == (1, 3, 3, 3)
+    np.testing.assert_array_equal(found[64], found[32][:, ::2, ::2])
+    for stride, x in apply(PARAMS, maps).items():
+        np.testing.assert_array_equal(found[stride], x)
+
+
+@pytest.mark.paper(
+    "RetinaNet §4",
+    says="P3 … P7; P6 by a 3x3 convolution of stride 2 on C5, P7 by a ReLU and another one",
+    does="that; parameters output_s64 and output_s128",
+    differs="",
+)
+@pytest.mark.parametrize("source, channels", [("encoder", 5), ("pyramid", 3)])
+def test_p6_and_p7_are_strided_convolutions(source, channels):
+    decoder = FPN((8, 16, 32), 3, coarser=Strided(source=source))
+    maps = {s: x for s, x in pyramid(size=160).items() if s > 4}
+    shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), maps, train=False)["params"])
+    assert shapes["output_s64"]["conv"]["kernel"].shape == (3, 3, channels, 3)
+    params = jax.tree.map(lambda s: draw(*s.shape, seed=s.size), shapes)
+    found = jax.jit(lambda m: decoder.apply({"params": params}, m, train=False))(maps)
+    assert {s: x.shape[1] for s, x in found.items()} == {8: 20, 16: 10, 32: 5, 64: 3, 128: 2}
+
+    def strided(x, layer):
+        """3x3 of stride 2 with a border of zeros, cell by cell."""
+        x = np.pad(np.asarray(x[0]), ((1, 1), (1, 1), (0, 0)))
+        kernel, bias = (np.asarray(params[layer]["conv"][name]) for name in ("kernel", "bias"))
+        size = (x.shape[0] - 1) // 2
+        return np.array([
+            [
+                np.tensordot(x[2 * i : 2 * i + 3, 2 * j : 2 * j + 3], kernel, 3) + bias
+                for j in range(size)
+            ]
+            for i in range(size)
+        ])  # fmt: skip
+
+    below = maps[32] if source == "encoder" else found[32]
+    np.testing.assert_allclose(found[64][0], strided(below, "output_s64"), rtol=1e-4, atol=1e-4)
+    above = strided(np.maximum(found[64], 0), "output_s128")
+    np.testing.assert_allclose(found[128][0], above, rtol=1e-4, atol=1e-4)
+
+
+def test_levels_above_the_pyramid_want_its_coarsest_map():
+    with pytest.raises(InputError, match="wants the pyramid's map of stride 32, got levels"):
+        FPN(levels="finest", coarser=Subsample()).outputs()
+    assert FPN(levels="finest", coarser=Strided()).outputs() == (4, 64, 128)
+    assert FPN().outputs() == (4, 8, 16, 32)
 
 
 @pytest.mark.paper(

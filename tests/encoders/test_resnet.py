@@ -171,3 +171,22 @@ def test_a_grouped_3x3_reads_its_group_alone():
 def test_fields_that_make_no_network_are_refused(fields, message):
     with pytest.raises(InputError, match=message):
         evaluate(ResNet(**fields))
+
+
+def test_epsilon_is_added_to_every_variance():
+    images = draw(1, 16, 16, 3)
+    encoder = ResNet((1, 1), width=4, epsilon=3.0)
+    shapes = jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, train=False), images)
+    variables = jax.tree.map(lambda s: draw(*s.shape), shapes)
+    stats = jax.tree_util.tree_map_with_path(
+        lambda path, x: jnp.ones_like(x) if path[-1].key == "var" else x, variables["batch_stats"]
+    )
+    larger = jax.tree_util.tree_map_with_path(
+        lambda path, x: 4 * x if path[-1].key == "var" else x, stats
+    )
+    some, others = (
+        e.apply(variables | {"batch_stats": s}, images, train=False)
+        for e, s in ((encoder, stats), (encoder.clone(epsilon=0.0), larger))
+    )
+    for stride in some:
+        np.testing.assert_allclose(some[stride], others[stride], rtol=1e-5, atol=1e-5)

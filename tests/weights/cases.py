@@ -4,6 +4,9 @@ from pathlib import Path
 
 import encdec
 from encdec import papers
+from encdec.decoders.fpn import Strided
+from encdec.heads.dense import Dense
+from tests.weights.two_stage import detector
 
 FILE = Path(__file__).parent / "published.npz"
 CASES = {
@@ -41,6 +44,13 @@ CASES = {
     "torchvision vgg13": encdec.vgg13(),
     "torchvision fcn_resnet50": papers.dilated_fcn(21, 50),
     "torchvision fcn_resnet101": papers.dilated_fcn(21, 101),
+    "torchvision retinanet_resnet50_fpn": papers.retinanet(91),
+    "torchvision retinanet_resnet50_fpn_v2": papers.retinanet(91).clone(
+        decoder=encdec.FPN((8, 16, 32), coarser=Strided()), head=Dense(91, norm="group")
+    ),
+    "torchvision ssd300_vgg16": papers.ssd300(91),
+    "torchvision fasterrcnn_resnet50_fpn": detector(91, False, encdec.resnet50()),
+    "torchvision maskrcnn_resnet50_fpn": detector(91, True, encdec.resnet50()),
     "smp Unet": papers.smp_unet(21, encdec.resnet34()),
     "smp Unet scse": papers.smp_unet(21, encdec.resnet34(), attention=True),
     "smp FPN": papers.smp_fpn(21, encdec.resnet34()),

@@ -21,7 +21,7 @@ import segmentation_models_pytorch as smp  # noqa: E402
 import timm  # noqa: E402
 import torchvision  # noqa: E402
 from segmentation_models_pytorch.encoders import get_encoder  # noqa: E402
-from torchvision.models import segmentation  # noqa: E402
+from torchvision.models import detection, segmentation  # noqa: E402
 
 
 def net(case: str) -> nn.Module:
@@ -43,6 +43,8 @@ def net(case: str) -> nn.Module:
         ),
         "smp FPN": lambda: smp.FPN("resnet34", encoder_weights=None, classes=21),
     }
+    if hasattr(detection, name):
+        return getattr(detection, name)(weights=None, weights_backbone=None)
     if case in whole:
         return whole[case]()
     return {

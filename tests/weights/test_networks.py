@@ -1,7 +1,7 @@
 """Names and shapes of published networks, in full size, and the weights that are on this disk."""
 
 import os
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -14,14 +14,14 @@ import encdec
 from encdec import papers, weights
 from encdec.errors import InputError
 from encdec.weights import convert, densenet, files, networks
+from encdec.weights.commands import initial
 from encdec.weights.networks import names, spare
 from tests.weights.cases import CASES, FILE
 
 
 @cache
 def shapes(model):
-    image = jnp.zeros((1, 64, 64, 3))
-    return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
+    return jax.eval_shape(lambda: initial(model, 3))
 
 
 def rows(model, source, variables):
