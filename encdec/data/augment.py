@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray, Shaped
 
 from encdec.arrays import IGNORE, Batch
+from encdec.data.fit import VISIBLE
 from encdec.errors import InputError
 
 FILL = {"label": IGNORE, "instances": 0, "weight": 0}
@@ -48,6 +49,9 @@ class Augment:
         `numpy.pad` calls it "reflect"). Not for boxes.
       keep: share of the pixels whose loss counts, drawn in squares of 32 (FCN §4.3, patch sampling:
         no faster than whole images).
+      visible: a box of which a smaller part of the area is left, or whose centre is outside,
+        becomes one of the "crowd": neither object nor background. SSD §2.2 keeps a box by its
+        centre, which leaves half of it, or a quarter at a corner of the crop; 1 keeps whole ones.
     """
 
     size: tuple[int, int]
@@ -58,6 +62,7 @@ class Augment:
     elastic: float = 0.0
     border: Literal["edge", "mirror"] = "edge"
     keep: float = 1.0
+    visible: float = VISIBLE
 
     def __post_init__(self) -> None:
         if min(self.size) < 1:
@@ -66,7 +71,7 @@ class Augment:
             raise InputError(f"augment scale wants 0 < low <= high, got {self.scale}")
         if self.border not in ("edge", "mirror"):
             raise InputError(f"augment border wants 'edge' or 'mirror', got {self.border!r}")
-        limits = {"flip": 1, "colour": 1, "rotate": 180, "elastic": inf, "keep": 1}
+        limits = {"flip": 1, "colour": 1, "rotate": 180, "elastic": inf, "keep": 1, "visible": 1}
         for name, highest in limits.items():
             if not 0 <= getattr(self, name) <= highest:
                 raise InputError(f"augment {name} wants 0 to {highest}, got {getattr(self, name)}")
@@ -74,14 +79,17 @@ class Augment:
     def __call__(self, key: PRNGKeyArray, batch: Batch) -> Batch:
         """Float images in [0, 1], int32 labels, all of size `size`; boxes that left are masked.
 
+        Of label, instances, weight and boxes the batch has those that it needs. Boxes are cut at
+        the border (`visible`); "crowd" is there with them, "ids" follow where they were.
+
         Raises:
           InputError: image and maps differ in size; or boxes with `elastic` or a mirrored border.
         """
-        for name in {"image", *FILL} & set(batch):
-            if batch[name].shape[1:3] != batch["label"].shape[1:3]:
+        for name in set(FILL) & set(batch):
+            if batch[name].shape[1:3] != batch["image"].shape[1:3]:
                 raise InputError(
-                    f"augment wants {name} and label of one size, got {batch[name].shape[1:3]} and "
-                    f"{batch['label'].shape[1:3]}: shrink the image after it"
+                    f"augment wants image and {name} of one size, got {batch['image'].shape[1:3]} "
+                    f"and {batch[name].shape[1:3]}: shrink the image after it"
                 )
         if "boxes" in batch and (self.elastic or self.border == "mirror"):
             raise InputError(
@@ -207,10 +215,15 @@ class Augment:
                 if self.border == "edge":
                     mask = inside.reshape(inside.shape + (1,) * (values.ndim - 2))
                     moved[name] = jnp.where(mask, values, jnp.asarray(fill, values.dtype))
-        return moved | {"label": moved["label"].astype(jnp.int32)}
+        if "label" in moved:
+            moved["label"] = moved["label"].astype(jnp.int32)
+        return moved
 
     def _boxes(self, example: Example, centre: Point, matrix: Float[Array, "2 2"]) -> Example:
-        """Boxes around their moved corners, clipped; those with under a pixel left are masked."""
+        """Boxes around their moved corners, clipped; those with under a pixel left are masked.
+
+        Of one whose centre left, or that has less than `visible` of its area left, says "crowd".
+        """
         boxes = example["boxes"]
         corners = jnp.stack([boxes[:, [i, j]] for i in (0, 2) for j in (1, 3)])  # (4, n, 2)
         half = jnp.asarray(self.size) / 2
@@ -218,10 +231,18 @@ class Augment:
         # Rows of the matrix are orthogonal, of length 1 / scale; no dot: on a TPU it is bfloat16.
         corners = (away * matrix[None, None]).sum(-2) / (matrix[0] ** 2).sum() + half[None, None]
         limit = 2 * half[None]
-        low, high = (jnp.clip(edge, 0, limit) for edge in (corners.min(0), corners.max(0)))
+        whole = corners.min(0), corners.max(0)
+        low, high = (jnp.clip(edge, 0, limit) for edge in whole)
         kept = example["box_mask"] & (high - low >= 1).all(-1)
+        middle = sum(whole) / 2
+        cut = ((middle < 0) | (middle > limit)).any(-1)
+        # A box that is whole stays so, however its area is rounded.
+        share = (high - low).prod(-1) / jnp.maximum((whole[1] - whole[0]).prod(-1), 1e-9)
+        cut |= share < self.visible - 1e-4
+        crowd = kept & (example.get("crowd", jnp.zeros_like(kept)) | cut)
         boxes = jnp.where(kept[:, None], jnp.concatenate([low, high], -1), 0)
-        return {"boxes": boxes, "box_mask": kept}
+        moved = {"boxes": boxes, "box_mask": kept, "crowd": crowd}
+        return moved | ({"ids": jnp.where(kept, example["ids"], 0)} if "ids" in example else {})
 
 
 def _take(values: Shaped[Array, "h w *c"], at: Integer[Array, "y x"]) -> Shaped[Array, "y x *c"]:
@@ -258,5 +279,5 @@ def recolour(
 
 def prepare(batch: Batch) -> Batch:
     """The batch for evaluation: images float32 in [0, 1], labels int32, nothing moved."""
-    image, label = batch["image"].astype(jnp.float32) / 255, batch["label"].astype(jnp.int32)
-    return batch | {"image": image, "label": label}
+    batch = batch | {"image": batch["image"].astype(jnp.float32) / 255}
+    return batch | {name: batch[name].astype(jnp.int32) for name in ("label",) if name in batch}

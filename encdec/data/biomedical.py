@@ -15,14 +15,10 @@ from encdec.data.folders import (
     Pair,
     Pairs,
     came,
-    count_pages,
-    decode_ids,
-    decode_image,
     divided,
     match,
-    read_ids,
-    read_image,
 )
+from encdec.data.images import count_pages, decode_ids, decode_image, read_ids, read_image
 from encdec.errors import InputError
 
 

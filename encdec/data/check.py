@@ -8,16 +8,19 @@ from tqdm import tqdm
 from encdec.arrays import IGNORE
 from encdec.data.datasets import Dataset
 from encdec.data.pipeline import checked
-from encdec.errors import InputError
+from encdec.errors import InputError, visible
 
 
 def check(dataset: Dataset, splits: Sequence[str]) -> list[str]:
     """A line for each unreadable, mismatched, unpaired or out-of-range file; none if all is well.
 
+    And for each box without area, at which training does not stop.
+
     Each line begins with the path (or data set and record) and says what was wanted and what came.
     """
     faults = (fault for split in splits for fault in _faults(dataset, split))
-    return list(dict.fromkeys(faults))  # splits of one folder share its unpaired files
+    # Splits of one folder share its unpaired files; names of files need not be one line.
+    return list(dict.fromkeys(map(visible, faults)))
 
 
 def _faults(dataset: Dataset, split: str) -> Iterator[str]:
@@ -31,10 +34,13 @@ def _faults(dataset: Dataset, split: str) -> Iterator[str]:
     except InputError:  # they are found in masks of which some cannot be read: named below
         classes = IGNORE
     yield from getattr(source, "unpaired", ())
+    keys = ("image", *dataset.truth)
     if not len(source):
         yield f"{split}: has no images"
-    for i in tqdm(range(len(source)), desc=f"checking {split}", unit="image", file=sys.stderr):
+    bar = {"unit": "image", "file": sys.stderr, "disable": None}  # a log takes none
+    for i in tqdm(range(len(source)), f"checking {split}", **bar):
         try:
-            checked(source, i, classes, ("image", "label"))
+            checked(source, i, classes, keys, dataset.max_boxes)
         except InputError as error:
             yield str(error)
+    yield from getattr(source, "dropped", ())  # some are found in reading

@@ -4,12 +4,12 @@ import dataclasses
 import functools
 import os
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from encdec.arrays import IGNORE
 from encdec.data import folders, synthetic
 from encdec.data.border import Border
-from encdec.data.fit import Example
+from encdec.data.fit import MAX_BOXES, Example
 from encdec.errors import InputError
 
 CAMVID = (
@@ -25,7 +25,12 @@ VOC = (
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples by number. `name(i)`, if there is one, says where example i comes from."""
+    """Examples by number.
+
+    What else a source may have: `name(i)` says where example i comes from; `read(i, keys)` makes
+    just these arrays of it; `unpaired` are lines on files without a partner, at which training
+    stops; `dropped` are lines on boxes that no example holds, since they have no area.
+    """
 
     def __len__(self) -> int: ...
 
@@ -46,13 +51,32 @@ class Dataset:
       shrink: the net sees images reduced by this factor, and is scored at full size.
       border: U-Net's weight map, from the instances: training batches then have "weight". Made
         once an image and kept in memory, 4 bytes a pixel.
+      max_boxes: most boxes of an image; batches with boxes are padded to it.
+      faults: at a file that cannot be used "stop"; or "skip" it, which is said and listed in the
+        run's folder: training takes another example in its place, evaluation leaves it out.
+      max_faults: most files that are skipped; at one more training stops.
     """
 
     split: str = "val"
     shrink: int = 1
     border: Border | None = None
+    max_boxes: int = MAX_BOXES
+    faults: Literal["stop", "skip"] = "stop"
+    max_faults: int = 10
+    truth: ClassVar[tuple[str, ...]] = ("label",)
+    """Keys of an example, besides the image, that it is for."""
 
     def __post_init__(self):
+        if self.max_faults < 0:
+            raise InputError(
+                f"max_faults of a data set is 0 or more; {self.max_faults} came; "
+                "change --data.max-faults"
+            )
+        if self.max_boxes < 1:
+            raise InputError(
+                f"max_boxes of a data set is 1 or more; {self.max_boxes} came; "
+                "change --data.max-boxes"
+            )
         if self.shrink < 1 or min(self.canvas) < 1:
             raise InputError(
                 f"shrink and canvas of a data set are 1 or more; {self.shrink} and {self.canvas} "
@@ -69,7 +93,7 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names by id, without the ignore label."""
+        """Names by id, without the ignore label; background is no class of boxes."""
         raise NotImplementedError
 
     def source(self, split: str) -> Source:
@@ -106,16 +130,20 @@ class Shapes(Dataset):
     def source(self, split: str) -> Source:
         from encdec.data import builders  # TFDS takes half a second to import
 
+        self.checked()
+        counts = (self.train, self.val, self.test)
+        root = (self.root or cache_folder()).expanduser()
+        builder = builders.shapes(root, size=self.size, counts=counts, seed=self.seed)
+        return builders.Records(builder, split)
+
+    def checked(self) -> None:
+        """Raises InputError where there is nothing to draw."""
         if self.size < 16 or min(self.train, self.val, self.test) < 1:
             raise InputError(
                 f"shapes want a size of 16 or more and 1 or more scenes a split; size {self.size}, "
                 f"{self.train}, {self.val}, {self.test} scenes came; change --data.size, "
                 "--data.train, --data.val, --data.test"
             )
-        counts = (self.train, self.val, self.test)
-        root = (self.root or cache_folder()).expanduser()
-        builder = builders.shapes(root, size=self.size, counts=counts, seed=self.seed)
-        return builders.Records(builder, split)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +269,12 @@ def _found(dataset: Dataset) -> tuple[str, ...]:
     """Names for the ids up to the largest in the masks of "train". Reads every mask, once."""
     source, largest = dataset.source("train"), 0
     for i in range(len(source)):
-        label = source[i]["label"]
+        try:
+            label = source[i]["label"]
+        except InputError:
+            if dataset.faults == "stop":
+                raise
+            continue  # said when it is read for training
         largest = max(largest, int(label[label != IGNORE].max(initial=0)))
     if largest == 0:
         raise InputError(

@@ -1,25 +1,20 @@
-"""A user's own folders: images with label masks, read at random, decoded by Pillow alone.
+"""A user's own folders: images with label masks, read at random.
 
-Masks hold class ids. A palette PNG is read as its indices, never as its colours. The EXIF
-orientation tag is ignored for images and masks alike, so that both stay in the file's own grid.
+Masks hold class ids. A palette PNG is read as its indices, never as its colours.
 """
 
-import contextlib
 import dataclasses
 import zlib
-from collections.abc import Iterable, Iterator
-from io import BytesIO
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Shaped, UInt8
-from PIL import Image
-from scipy.io import loadmat
 
 from encdec.arrays import IGNORE
+from encdec.data.images import SUFFIXES, read_ids, read_image
 from encdec.errors import InputError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
 SPLITS = ("train", "val", "all")
 """Of a set whose files are not divided."""
 
@@ -81,7 +76,7 @@ def camvid(root: Path, split: str) -> Pairs:
         raise InputError(f"{wanted}; {came(root)}; {REMEDY}")
     if not names.is_file():
         return match(images, masks, ignore=11)
-    lines = [line.split() for line in names.read_text().splitlines() if line.strip()]
+    lines = [line.split() for line in listed(names, prefixed=True)]
     if bad := [line for line in lines if len(line) != 2]:
         raise InputError(f"{names} wants an image and a mask a line; {' '.join(bad[0])!r} is not")
     return _listed([Pair(images / Path(a).name, masks / Path(b).name) for a, b in lines], ignore=11)
@@ -92,16 +87,8 @@ def voc(root: Path, split: str, without: frozenset[str] = frozenset()) -> Pairs:
 
     Images whose names are in `without` are left out of the split.
     """
-    names = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    if not names.is_file():
-        there = sorted(p.stem for p in names.parent.glob("*.txt"))
-        found = f"there are the splits {', '.join(there)}" if there else came(root)
-        raise InputError(
-            f"VOC wants JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/{split}.txt "
-            f"in its folder; {found}; {REMEDY}"
-        )
     pairs = []
-    for name in names.read_text().split():
+    for name in voc_names(root, "Segmentation", split, "SegmentationClass"):
         if name in without:
             continue
         instances = root / "SegmentationObject" / f"{name}.png"
@@ -109,7 +96,7 @@ def voc(root: Path, split: str, without: frozenset[str] = frozenset()) -> Pairs:
             Pair(
                 root / "JPEGImages" / f"{name}.jpg",
                 root / "SegmentationClass" / f"{name}.png",
-                instances if instances.is_file() else None,
+                instances if there(instances) else None,
             )
         )
     return _listed(pairs)
@@ -129,6 +116,23 @@ def seg11valid(root: Path, sbd_root: Path) -> Pairs:
     return voc(root, "val", without=_sbd_names(sbd_root))
 
 
+def voc_names(root: Path, kind: str, split: str, truth: str) -> list[str]:
+    """The lines of VOC's `ImageSets/<kind>/<split>.txt`.
+
+    Raises:
+      InputError: there is no such file; `truth` is the folder that it is with.
+    """
+    names = root / "ImageSets" / kind / f"{split}.txt"
+    if not names.is_file():
+        others = sorted(p.stem for p in names.parent.glob("*.txt"))
+        found = f"there are the splits {', '.join(others)}" if others else came(root)
+        raise InputError(
+            f"VOC wants JPEGImages/, {truth}/ and ImageSets/{kind}/{split}.txt in its folder; "
+            f"{found}; {REMEDY}"
+        )
+    return listed(names)
+
+
 def _sbd_names(root: Path) -> frozenset[str]:
     names = root / "train.txt"
     if not names.is_file():
@@ -136,7 +140,7 @@ def _sbd_names(root: Path) -> frozenset[str]:
             f"SBD wants img/, cls/ and train.txt in its folder (dataset/ of the release); "
             f"{came(root)}; name the folder with --data.sbd DIR"
         )
-    return frozenset(names.read_text().split())
+    return frozenset(listed(names))
 
 
 def pairs(root: Path, split: str, *, val: float, binary: bool) -> Pairs:
@@ -175,9 +179,48 @@ def came(root: Path) -> str:
     """What is there instead of the wanted folder."""
     if not root.is_dir():
         return f"{root} is no folder"
-    inside = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
+    inside = [p.name + "/" * p.is_dir() for p in _inside(root)]
     more = f" and {len(inside) - 8} more" if len(inside) > 8 else ""
     return f"{root} holds {', '.join(inside[:8]) or 'nothing'}{more}"
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}; {REMEDY}") from error
+
+
+def listed(file: Path, prefixed: bool = False) -> list[str]:
+    """The lines of a list of files, each a name; if `prefixed`, with a folder that does not count.
+
+    Raises:
+      InputError: the file is no text, or a name leads out of the data set's folder.
+    """
+    try:
+        names = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: a list of names is wanted; {error} came; replace it") from error
+    for name in () if prefixed else names:
+        check_below(name, str(file))
+    return names
+
+
+def check_below(name: str, listed: str) -> None:
+    """Raises InputError where the name of a file, as `listed`, leads out of the data's folder."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"{listed}: names of files in the data set's folder are wanted; {name} came, which "
+            "leads out of it; correct the name"
+        )
+
+
+def there(path: Path) -> bool:
+    """Whether it is a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero in it
+        return False
 
 
 def match(images: Path, masks: Path, *, ignore: int = IGNORE, binary: bool = False) -> Pairs:
@@ -194,7 +237,7 @@ def match(images: Path, masks: Path, *, ignore: int = IGNORE, binary: bool = Fal
 
 def _by_stem(folder: Path, faults: list[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _inside(folder):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in files:
@@ -207,89 +250,16 @@ def _listed(listed: Iterable[Pair], ignore: int = IGNORE) -> Pairs:
     """Keeps the pairs whose files are there, names the others."""
     kept, unpaired = [], []
     for pair in listed:
-        missing = [path for path in (pair.image, pair.mask) if not path.is_file()]
+        missing = [path for path in (pair.image, pair.mask) if not there(path)]
         unpaired += [f"{path}: listed, but there is no such file" for path in missing]
         if not missing:
             kept.append(pair)
     return Pairs(tuple(kept), tuple(unpaired), ignore)
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes an image of 8 bits a channel to RGB: grey is repeated, alpha dropped."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, an image is wanted; name its files: {path}/*.png")
-    if (pages := count_pages(path)) > 1:
-        raise InputError(f"{path}: one image is wanted, {pages} pages came; split it into files")
-    return decode_image(path, str(path))
-
-
-def read_ids(path: Path) -> Int32[np.ndarray, "h w"]:
-    """Decodes a mask of ids: grey of 1, 8 or 16 bits, a palette's indices, or a .mat of SBD."""
-    return _read_mat(path) if path.suffix == ".mat" else decode_ids(path, str(path))
-
-
-def decode_image(file: Path | BytesIO, name: str, page: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """The same for an open file, or a page of it from 0; `name` is what messages call it."""
-    image = _load(file, name, page)
-    if image.mode in ("I;16", "I;16B", "I", "F"):
-        raise InputError(
-            f"{name}: an image of 8 bits a channel is wanted, mode {image.mode} came; "
-            "convert it (which value becomes 255 is yours to say)"
-        )
-    return np.array(image.convert("RGB"))
-
-
-def decode_ids(file: Path | BytesIO, name: str, page: int = 0) -> Int32[np.ndarray, "h w"]:
-    """The same for an open file, or a page of it from 0; `name` is what messages call it."""
-    mask = _load(file, name, page)
-    if mask.mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
-        raise InputError(
-            f"{name}: a mask of one channel with class ids (grey or palette) is wanted, mode "
-            f"{mask.mode} came; write whole numbers, 0 to 255, instead"
-        )
-    return np.array(mask).astype(np.int32)
-
-
-def count_pages(path: Path) -> int:
-    """Pages of a TIFF stack; 1 of any other image."""
-    with _opened(path, str(path)) as image:
-        return getattr(image, "n_frames", 1)
-
-
-def _load(file: Path | BytesIO, name: str, page: int) -> Image.Image:
-    with _opened(file, name) as image:
-        image.seek(page)
-        image.load()
-        return image
-
-
-@contextlib.contextmanager
-def _opened(file: Path | BytesIO, name: str) -> Iterator[Image.Image]:
-    try:
-        with Image.open(file) as image:
-            yield image
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: wanted an image; there is no such file") from error
-    except Exception as error:  # Pillow raises what its many formats raise, KeyError for one
-        raise InputError(f"{name}: cannot be read as an image ({error}); replace it") from error
-
-
-def _read_mat(path: Path) -> Int32[np.ndarray, "h w"]:
-    try:
-        return loadmat(path, variable_names="GTcls")["GTcls"]["Segmentation"][0, 0].astype(np.int32)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: wanted a mask; there is no such file") from error
-    except Exception as error:  # scipy raises what it stumbles over, zlib.error for one
-        raise InputError(
-            f"{path}: a MATLAB file with GTcls.Segmentation is wanted; it cannot be read as one "
-            f"({type(error).__name__}: {error}); replace it"
-        ) from error
-
-
 def as_label(ids: Int32[np.ndarray, "h w"], ignore: int, name: str) -> UInt8[np.ndarray, "h w"]:
     """Ids as uint8, with `ignore` turned to 255."""
     if ids.size and not 0 <= ids.min() <= ids.max() <= IGNORE:
-        raise InputError(
-            f"{name}: class ids from 0 to 254 (255 = ignore) are wanted, {ids.max()} came"
-        )
+        odd = ids.min() if ids.min() < 0 else ids.max()
+        raise InputError(f"{name}: class ids from 0 to 254 (255 = ignore) are wanted, {odd} came")
     return np.where(ids == ignore, IGNORE, ids).astype(np.uint8)

@@ -1,10 +1,12 @@
 """Scenes drawn from a seed: textured, overlapping shapes, with mask, instance ids and boxes.
 
-Made so that fine detail decides: wires are 1.3 to 2.2 pixels wide and dots 2 to 4 across, whatever
-the image size. Hues and textures lean to a class but overlap, so colour alone does not tell.
+Those to segment are made so that fine detail decides: wires are 1.3 to 2.2 pixels wide and dots 2
+to 4 across, whatever the image size. Hues and textures lean to a class but overlap, so colour alone
+does not tell.
 """
 
 import colorsys
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
@@ -34,8 +36,46 @@ def draw(seed: int, index: int, size: int) -> Example:
     label = np.zeros((size, size), np.uint8)
     instances = np.zeros((size, size), np.int32)
     kinds = _kinds(rng)
-    for number, kind in enumerate(kinds, start=1):
-        place = _cover(rng, kind, size)
+    _paint(rng, kinds, [None] * len(kinds), image, label, instances)
+    return {"image": _expose(rng, image), "label": label, **_objects(kinds, instances)}
+
+
+def draw_objects(seed: int, index: int, size: int, sides: tuple[int, int]) -> Example:
+    """Draws a scene to detect objects in, 4 to 12 of them; a function of the arguments alone.
+
+    The longer side of an object is log-uniform in the range `sides`, in pixels; a dot's in
+    its lower end to twice that, to tell it from a disc. Large ones lie below small ones.
+
+    Returns an example: image, instances, boxes as of `draw`; classes int32 (n,), from 0, without
+    background; crowd bool (n,), where the longer side of what shows is below the range.
+    """
+    rng = np.random.default_rng((seed, index))
+    image = _background(rng, size)
+    label, instances = np.zeros((size, size), np.uint8), np.zeros((size, size), np.int32)
+    kinds = rng.integers(1, len(CLASSES), size=0 if rng.random() < 1 / 32 else rng.integers(4, 13))
+    high = np.where(kinds == CLASSES.index("dot"), min(2 * sides[0], sides[1]), sides[1])
+    spans = np.exp(rng.uniform(np.log(sides[0]), np.log(high)))
+    order = np.argsort(-spans)
+    kinds, spans = kinds[order].tolist(), spans[order].tolist()
+    _paint(rng, kinds, spans, image, label, instances)
+    objects = _objects(kinds, instances)
+    boxes = objects["boxes"]
+    shown = (boxes[:, 2:] - boxes[:, :2]).max(1)
+    objects |= {"classes": objects["classes"] - 1, "crowd": shown < sides[0]}
+    return {"image": _expose(rng, image), **objects}
+
+
+def _paint(
+    rng: np.random.Generator,
+    kinds: list[int],
+    sides: Sequence[float | None],
+    image: Float32[np.ndarray, "s s 3"],
+    label: UInt8[np.ndarray, "s s"],
+    instances: Int32[np.ndarray, "s s"],
+) -> None:
+    """Puts the objects into the arrays, from the lowest to the topmost, at places of their own."""
+    for number, (kind, side) in enumerate(zip(kinds, sides, strict=True), start=1):
+        place = _cover(rng, kind, len(image), side)
         if place is None:
             continue
         rows, cols, cover = place
@@ -44,7 +84,6 @@ def draw(seed: int, index: int, size: int) -> Example:
         window += cover[..., None] * (_surface(rng, kind, rows, cols) - window)
         label[rows, cols][cover >= 0.5] = kind
         instances[rows, cols][cover >= 0.5] = number
-    return {"image": _expose(rng, image), "label": label, **_objects(kinds, instances)}
 
 
 def _kinds(rng: np.random.Generator) -> list[int]:
@@ -57,15 +96,20 @@ def _kinds(rng: np.random.Generator) -> list[int]:
 
 
 def _cover(
-    rng: np.random.Generator, kind: int, size: int
+    rng: np.random.Generator, kind: int, size: int, side: float | None
 ) -> tuple[slice, slice, Float32[np.ndarray, "h w"]] | None:
-    """Places a shape: its window in the image and how much of each pixel there it covers."""
+    """Places a shape: its window in the image and how much of each pixel there it covers.
+
+    Its longer side is `side`, or by default that of its kind.
+    """
     name = CLASSES[kind]
     radius = rng.uniform(1.0, 2.0) if name == "dot" else size * rng.uniform(0.09, 0.2)
     points, hole = _outline(rng, name)
     turn = rng.uniform(0, 2 * np.pi)
     spin = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     centre = rng.uniform(0, size, 2)
+    if side is not None:
+        radius = side / np.ptp(points @ spin, axis=0).max()
     points = centre + radius * points @ spin
     low = np.clip(np.floor(points.min(0)).astype(int) - MARGIN, 0, size)
     high = np.clip(np.ceil(points.max(0)).astype(int) + MARGIN, 0, size)

@@ -345,6 +345,7 @@ def test_prepare_only_converts():
         {"size": (4, 4), "rotate": -3.0},
         {"size": (4, 4), "colour": 2.0},
         {"size": (4, 4), "elastic": -1.0},
+        {"size": (4, 4), "visible": 1.1},
     ],
 )
 def test_wrong_settings_are_one_clear_line(wrong):
@@ -392,3 +393,92 @@ def test_patches_of_32_pixels_are_kept_or_dropped_whole(weighted):
     cells = kept[:, ::32, ::32]
     np.testing.assert_array_equal(kept, np.kron(cells, np.ones((32, 32), bool))[:, :100, :130])
     assert 0.2 < cells.mean() < 0.6 and len(np.unique(cells.reshape(4, -1), axis=0)) == 4
+
+
+def boxed(boxes, **more):
+    """A batch of one image of 32x40 pixels with boxes, ids 1, 2, …, and no label."""
+    n = len(boxes)
+    return jax.tree.map(
+        jnp.asarray,
+        {
+            "image": np.zeros((1, 32, 40, 3), np.uint8),
+            "boxes": np.float32([boxes]),
+            "classes": np.zeros((1, n), np.int32),
+            "box_mask": np.ones((1, n), bool),
+            "crowd": np.zeros((1, n), bool),
+            "ids": np.arange(1, n + 1, dtype=np.int32)[None],
+            "size": np.int32([[32, 40]]),
+            "index": np.zeros(1, np.int32),
+        }
+        | more,
+    )
+
+
+@pytest.mark.parametrize("augment", [WARPS[2], WARPS[8]])
+def test_boxes_go_without_labels(augment):
+    batch = boxed([[4, 5, 20, 30], [0, 0, 32, 40]])
+    out, plain = run(augment, KEY, batch), prepare(batch)
+    assert out.keys() == plain.keys() == batch.keys()
+    assert plain["image"].dtype == out["image"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "scale, visible, crowd",
+    [
+        (1.0, 0.3, [False, False, True, True, True, False]),
+        (1.00001, 0.3, [False, False, True, True, True, False]),  # the other way of cropping
+        (1.00001, 1.0, [False, True, True, True, True, True]),
+        (1.0, 0.0, [False, False, True, True, False, False]),
+    ],
+)
+def test_boxes_cut_off_become_crowd_and_slivers_go(scale, visible, crowd):
+    boxes = [
+        [0, 0, 8, 8],
+        [10, 31, 18, 39],  # 5 of 8 columns left, the centre inside
+        [10, 33, 18, 41],  # 3 of 8, the centre outside
+        [10, 34, 18, 42],
+        [27.7, 31.7, 36.1, 40.1],  # the centre in the corner, 0.26 left
+        [26, 31, 36, 40],  # a third left
+        [10, 35.5, 18, 50],  # half a pixel
+        [33, 10, 40, 20],  # outside
+    ]
+    batch = boxed(boxes, size=jnp.int32([[32, 36]]))
+    augment = Augment((32, 36), flip=0.0, scale=(scale, scale), visible=visible)
+    out = run(augment, KEY, batch)
+    assert out["box_mask"][0].tolist() == [True] * 6 + [False] * 2
+    assert out["crowd"][0].tolist() == [*crowd, False, False]
+    assert out["ids"][0].tolist() == [1, 2, 3, 4, 5, 6, 0, 0]
+    assert not np.asarray(out["boxes"][0, 6:]).any()
+    kept = np.asarray(out["boxes"][0, :6])
+    np.testing.assert_allclose(kept, np.minimum(boxes[:6], [32, 36, 32, 36]), atol=1e-3)
+    assert run(augment, KEY, batch | {"crowd": batch["box_mask"]})["crowd"][0, 0]
+
+
+@pytest.mark.parametrize("augment", [WARPS[0], WARPS[8]])
+def test_ids_stay_with_their_instances(augment):
+    boxes = np.array([[2, 3, 14, 12], [10, 20, 30, 37], [18, 2, 30, 18]])
+    instances = np.zeros((1, 32, 40), np.int32)
+    ids = [9, 4, 6]
+    for number, (top, left, bottom, right) in zip(ids, boxes, strict=True):
+        instances[0, top:bottom, left:right] = number
+    batch = boxed(boxes, instances=jnp.asarray(instances), ids=jnp.int32([ids]))
+    seen = 0
+    for seed in range(6):
+        out = jax.device_get(run(augment, jax.random.key(seed), batch))
+        for box, number in zip(out["boxes"][0], out["ids"][0], strict=True):
+            y, x = np.nonzero(out["instances"][0] == number)
+            if number == 0 or not len(y):
+                continue
+            assert box[0] <= y.min() + 0.75 and box[1] <= x.min() + 0.75
+            assert box[2] >= y.max() + 0.25 and box[3] >= x.max() + 0.25
+            seen += 1
+    assert seen > 6
+
+
+def test_any_number_of_boxes_is_one_program():
+    augment = Augment((32, 32), scale=(0.9, 1.1))
+    step = jax.jit(lambda key, batch: augment(key, batch))
+    for number in (0, 1, 3):
+        batch = boxed([[0, 0, 9, 9]] * 3)
+        step(KEY, batch | {"box_mask": jnp.arange(3)[None] < number})
+    assert step._cache_size() == 1

@@ -6,17 +6,33 @@ import tyro
 
 from encdec.data.biomedical import DSB2018, ISBI, ChaseDB1
 from encdec.data.datasets import TFDS, CamVid, Folder, Shapes, VOCSegmentation
+from encdec.data.detection import (
+    BCCD,
+    COCODetection,
+    ShapesDetection,
+    TFDSDetection,
+    VOCDetection,
+)
 from encdec.data.pipeline import eval_batches
 from encdec.errors import InputError
 
-KNOWN = [CamVid, VOCSegmentation, ISBI, DSB2018, ChaseDB1]  # found below $ENCDEC_DATA
+KNOWN = [  # found below $ENCDEC_DATA
+    CamVid,
+    VOCSegmentation,
+    ISBI,
+    DSB2018,
+    ChaseDB1,
+    BCCD,
+    VOCDetection,
+    COCODetection,
+]
 
 
-@pytest.mark.parametrize("kind", [Shapes, *KNOWN, Folder, TFDS])
+@pytest.mark.parametrize("kind", [Shapes, ShapesDetection, *KNOWN, Folder, TFDS, TFDSDetection])
 def test_fields_are_flags(kind, tmp_path):
     options = {f.name for f in dataclasses.fields(kind)}
     assert {"split", "shrink"} <= options
-    where = "--data-dir" if kind is TFDS else "--root"
+    where = "--data-dir" if kind in (TFDS, TFDSDetection) else "--root"
     dataset = tyro.cli(kind, args=[where, str(tmp_path), "--split", "test", "--shrink", "3"])
     assert dataset.split == "test" and dataset.shrink == 3
     assert hash(dataset) == hash(dataclasses.replace(dataset)) and min(dataset.canvas) > 0
@@ -62,6 +78,9 @@ def test_a_wrong_folder_is_described(tmp_path, kind, exists):
         (ISBI, "isbi2012_em"),
         (DSB2018, "dsb2018_fluo"),
         (ChaseDB1, "CHASEDB1"),
+        (BCCD, "BCCD"),
+        (VOCDetection, "VOC2012"),
+        (COCODetection, "coco"),
     ],
 )
 def test_known_sets_are_found_by_the_environment(kind, folder, tmp_path, monkeypatch):
@@ -79,8 +98,8 @@ def test_voc_with_sbd_is_divided_as_for_fcn(tmp_path, image_at, mask_at, ids):
     (tmp_path / "SBD").mkdir()
     for path, names in (
         (lists / "train.txt", ""),
-        (lists / "val.txt", "a b"),
-        (lists / "trainval.txt", "a b"),
+        (lists / "val.txt", "a\nb\n"),
+        (lists / "trainval.txt", "a\nb\n"),
         (tmp_path / "SBD" / "train.txt", "b"),
     ):
         path.write_text(names)

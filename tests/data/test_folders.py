@@ -1,72 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.io import savemat
 
 from encdec.data import folders
 from encdec.errors import InputError
-
-
-def test_palette_mask_is_read_as_ids(tmp_path, ids, mask_at):
-    mask_at(tmp_path / "mask.png", ids, palette=True)
-    with Image.open(tmp_path / "mask.png") as mask:
-        assert mask.mode == "P"
-    np.testing.assert_array_equal(folders.read_ids(tmp_path / "mask.png"), ids)
-
-
-@pytest.mark.parametrize("pixels", [np.eye(4, dtype=bool), np.eye(4, dtype=np.uint16) * 3])
-def test_black_and_white_and_16_bit_masks_are_read_as_ids(tmp_path, pixels):
-    Image.fromarray(pixels).save(tmp_path / "mask.png")
-    np.testing.assert_array_equal(folders.read_ids(tmp_path / "mask.png"), pixels.astype(int))
-
-
-def test_colour_mask_is_refused(tmp_path, image_at):
-    image_at(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=r"mask.png: a mask of one channel .* mode RGB came"):
-        folders.read_ids(tmp_path / "mask.png")
-
-
-def test_16_bit_image_is_refused(tmp_path):
-    Image.fromarray(np.eye(4, dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match="deep.png: an image of 8 bits .* mode I;16 came"):
-        folders.read_image(tmp_path / "deep.png")
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
-def test_any_8_bit_image_becomes_rgb(tmp_path, mode):
-    Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(tmp_path / "image.png")
-    image = folders.read_image(tmp_path / "image.png")
-    assert image.shape == (4, 5, 3) and (image == 255).all()
-
-
-def test_a_page_of_a_stack_is_read(tmp_path):
-    pages = [Image.new("L", (5, 4), value) for value in (3, 1, 2)]
-    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
-    path = tmp_path / "stack.tif"
-    assert folders.count_pages(path) == 3
-    assert [folders.decode_ids(path, "", page).max() for page in range(3)] == [3, 1, 2]
-    assert [folders.decode_image(path, "", page).max() for page in (2, 0)] == [2, 3]
-    with pytest.raises(InputError, match="page 3: cannot be read as an image"):
-        folders.decode_ids(path, "page 3", 3)
-    pages[0].save(tmp_path / "one.jpg")
-    assert folders.count_pages(tmp_path / "one.jpg") == 1
-
-
-def test_orientation_tag_is_ignored(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("RGB", (6, 4)).save(tmp_path / "turned.jpg", exif=exif)
-    assert folders.read_image(tmp_path / "turned.jpg").shape == (4, 6, 3)
-
-
-@pytest.mark.parametrize("keep", [0, 20, 60, 0.5, 0.95])
-def test_truncated_file_is_named(tmp_path, keep):
-    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "cut.png")
-    data = (tmp_path / "cut.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(data[: keep if keep > 1 else int(keep * len(data))])
-    with pytest.raises(InputError, match="cut.png: cannot be read as an image"):
-        folders.read_image(tmp_path / "cut.png")
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -107,6 +44,17 @@ def test_listed_files_that_are_missing_are_unpaired(tmp_path, image_at, mask_at,
     source = folders.voc(tmp_path, "val")
     assert len(source) == 0
     assert source.unpaired[0].endswith("a.png: listed, but there is no such file")
+
+
+@pytest.mark.parametrize("name", ["9" * 300, "zero\0"])
+def test_a_name_that_no_file_can_have_is_unpaired(name, tmp_path, image_at, mask_at, ids):
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text(f"a\n{name}\n")
+    image_at(tmp_path / "JPEGImages" / "a.jpg")
+    mask_at(tmp_path / "SegmentationClass" / "a.png", ids, palette=True)
+    source = folders.voc(tmp_path, "train")
+    assert len(source) == 1 and len(source.unpaired) == 2
 
 
 @pytest.fixture

@@ -90,6 +90,8 @@ def test_fixed_shapes_with_padded_boxes():
         "boxes": ((4, MAX_BOXES, 4), "float32"),
         "classes": ((4, MAX_BOXES), "int32"),
         "box_mask": ((4, MAX_BOXES), "bool"),
+        "crowd": ((4, MAX_BOXES), "bool"),
+        "ids": ((4, MAX_BOXES), "int32"),
         "size": ((4, 2), "int32"),
         "index": ((4,), "int32"),
     }
