@@ -1,0 +1,1 @@
+"""Figures of networks: what a network does, where it is drawn, and the strokes."""
