@@ -1,10 +1,13 @@
 """The command line: `encdec COMMAND …`, and `python experiments/NAME.py [COMMAND] …`."""
 
 import dataclasses
+import io
 import json
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +15,10 @@ import jax
 import jaxlib
 import numpy as np
 import tyro
-from PIL import Image
 
-from encdec import visualize
+from encdec import hosts
+from encdec.compare import Compare, compare_command
+from encdec.completion import Completion, completion_command
 from encdec.data.biomedical import DSB2018, ISBI, ChaseDB1
 from encdec.data.check import check
 from encdec.data.datasets import (
@@ -26,16 +30,28 @@ from encdec.data.datasets import (
     VOCSegmentation,
     cache_folder,
 )
-from encdec.data.folders import read_image
-from encdec.errors import InputError
+from encdec.data.detection import (
+    BCCD,
+    COCODetection,
+    ShapesDetection,
+    TFDSDetection,
+    VOCDetection,
+)
+from encdec.doctor import Doctor, doctor_command
+from encdec.errors import CheckpointError, InputError, visible
 from encdec.evaluate import evaluate, evaluator
 from encdec.experiment import Experiment, load
-from encdec.flags import parse
-from encdec.predict import predict, programs
+from encdec.export import Export as ExportProgram
+from encdec.export import program_command
+from encdec.figures.command import draw_command
+from encdec.flags import nearest, parse
+from encdec.guide import overview
+from encdec.predictions import Predict, predict_command
+from encdec.speed import said_step
 from encdec.summary import summary
 from encdec.train.loop import run, variables_of
-from encdec.turns import Turn
-from encdec.weights.commands import export_command, import_command
+from encdec.train.stop import Stopped
+from encdec.weights.commands import Export, Import, export_command, import_command
 
 DATASETS: dict[str, type[Dataset]] = {
     "shapes": Shapes,
@@ -46,6 +62,11 @@ DATASETS: dict[str, type[Dataset]] = {
     "chase_db1": ChaseDB1,
     "folder": Folder,
     "tfds": TFDS,
+    "shapes_detection": ShapesDetection,
+    "bccd": BCCD,
+    "voc_detection": VOCDetection,
+    "coco_detection": COCODetection,
+    "tfds_detection": TFDSDetection,
 }
 
 
@@ -63,7 +84,7 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run; every field of its experiment is a flag too, --data.split and --data.root first.
+    """A run; every field of its experiment is a flag too: `--run FOLDER --help` lists them.
 
     Attributes:
       run: folder of a finished or interrupted run.
@@ -72,33 +93,13 @@ class Run:
     run: Path
 
 
-@dataclasses.dataclass(frozen=True)
-class Predict:
-    """Write the label map and an overlay of each image.
-
-    Attributes:
-      images: files to segment.
-      run: folder of a run.
-      out: folder for <image>_mask.png (class ids) and <image>_overlay.png.
-      memory: GiB that an image's maps may take; a larger one is read in parts, to the same labels.
-      tile: side in pixels of the parts instead; a padded net's are blended, which is approximate.
-      tta: turns of the image whose scores are averaged, with all that they make together.
-      scales: of the image, whose scores are averaged too.
-    """
-
-    images: tyro.conf.Positional[tuple[Path, ...]]
-    run: Path
-    out: Path = Path("predictions")
-    memory: float = 2.0
-    tile: int = 0
-    tta: tuple[Turn, ...] = ()
-    scales: tuple[float, ...] = (1.0,)
-
-
 def train_command(args: list[str], experiment: Experiment) -> None:
     """train: see `Train`."""
     default = Train(experiment, Path("runs") / Path(sys.argv[0]).stem)
     asked = parse(Train, args, default=default)
+    if asked.experiment.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     run(asked.experiment, asked.workdir)
 
 
@@ -107,79 +108,33 @@ def evaluate_command(args: list[str]) -> None:
     experiment, folder = _experiment(args)
     variables = variables_of(experiment, folder)
     scores = evaluate(experiment, variables, evaluator(experiment))
-    named = {
-        f"iou/{name}": scores.pop(f"iou/{i}") for i, name in enumerate(experiment.data.classes)
-    }
-    head = {"run": str(folder), "split": experiment.data.split}
-    finite = {
-        name: value if np.isfinite(value) else None for name, value in (scores | named).items()
-    }
-    print(json.dumps(head | finite))
-
-
-def predict_command(args: list[str]) -> None:
-    """predict: write masks and overlays of images."""
-    asked = parse(Predict, args)
-    experiment = load(asked.run)
-    if not asked.images:
-        raise InputError("predict wants images: encdec predict IMAGE … --run RUN; got none")
-    stems: dict[str, Path] = {}
-    for path in asked.images:
-        read_image(path)  # a bad one shows before anything is written
-        if (other := stems.setdefault(path.stem, path)) != path:
-            raise InputError(
-                f"{other} and {path} would write one {path.stem}_mask.png: predict them into two "
-                "folders (--out)"
-            )
-    try:
-        asked.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--out wants a folder that can be made; {asked.out}: {error.strerror}"
-        ) from error
-    variables, before = variables_of(experiment, asked.run), programs()
-    for path in asked.images:
-        image = read_image(path)
-        labels = predict(
-            experiment.model,
-            variables,
-            image,
-            shrink=experiment.data.shrink,
-            memory=asked.memory,
-            tile=asked.tile,
-            tta=asked.tta,
-            scales=asked.scales,
-        )
-        labels = labels.astype(np.uint8)
-        picture = visualize.overlay(image, labels, len(experiment.data.classes))
-        for kind, array in (("mask", labels), ("overlay", picture)):
-            target = asked.out / f"{path.stem}_{kind}.png"
-            Image.fromarray(array).save(target)
-            print(target)
-    compiled = programs() - before
-    print(f"images: {len(asked.images)}; programs compiled: {compiled}", file=sys.stderr)
+    said: dict[str, Any] = {"run": str(folder), "split": experiment.data.split}
+    names = experiment.task.names(experiment.data.classes)
+    for name, value in sorted(scores.items(), key=lambda score: "/" in score[0]):
+        kind, _, number = name.partition("/")
+        name = f"{kind}/{names[int(number)]}" if number.isdigit() else name  # not "ap/0.75"
+        said[name] = value if np.isfinite(value) else None
+    if hosts.is_first():
+        print(json.dumps(said))
 
 
 def summary_command(args: list[str], experiment: Experiment | None = None) -> None:
-    """summary: layers, parameters, FLOPs, geometry, memory of a run's or a script's model."""
+    """summary: layers, parameters, FLOPs, geometry, memory and time of a step."""
     experiment = parse(Experiment, args, default=experiment) if experiment else _experiment(args)[0]
-    batch, optimizer = experiment.batch, experiment.optimizer
-    print(summary(experiment.model, experiment.augment.size, batch=batch, optimizer=optimizer))
+    model, size, batch = experiment.model, experiment.augment.size, experiment.batch
+    print(summary(model, size, batch=batch, optimizer=experiment.optimizer))
+    print(said_step(model, size, batch, experiment.steps))
 
 
 def check_command(args: list[str]) -> None:
     """check: name every bad file of a data set: encdec check folder --root DIR."""
+    if args in (["-h"], ["--help"]):
+        print("usage: encdec check DATASET …   (each has --help), of " + ", ".join(DATASETS))
+        return
     if not args or args[0] not in DATASETS:
-        raise InputError(
-            f"wanted one of {', '.join(DATASETS)} after check; got {' '.join(args) or 'nothing'}"
-        )
-
-    @dataclasses.dataclass(frozen=True)
-    class Check:
-        data: Annotated[DATASETS[args[0]], tyro.conf.arg(name="")]
-        splits: tuple[str, ...] = ("train", "val")
-
-    asked = parse(Check, args[1:])
+        came = f"{args[0]}{nearest(args[0], DATASETS)}" if args else "nothing"
+        raise InputError(f"wanted one of {', '.join(DATASETS)} after check; got {came}")
+    asked = parse(check_kind(DATASETS[args[0]]), args[1:], prog=f"encdec check {args[0]}")
     try:
         faults = check(asked.data, asked.splits)
     except InputError as error:
@@ -189,10 +144,33 @@ def check_command(args: list[str]) -> None:
         raise SystemExit(2)
 
 
+def check_kind(kind: type[Dataset]) -> type:
+    """The flags of `encdec check` for a kind of data."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Check:
+        data: Annotated[kind, tyro.conf.arg(name="")]
+        splits: tuple[str, ...] = ("train", "val")
+
+    return Check
+
+
+def flags_of(commands: Iterable[str]) -> dict[str, Any]:
+    """What `completion` completes each command by; one that is not here by its name alone."""
+    known = {"evaluate": Run, "summary": Run, "predict": Predict, "doctor": Doctor}
+    known |= {"import-weights": Import, "export-weights": Export, "completion": Completion}
+    known |= {"compare": Compare, "export": ExportProgram}
+    known["check"] = {name: check_kind(kind) for name, kind in DATASETS.items()}
+    return {name: known.get(name) for name in commands}
+
+
 def _experiment(args: list[str]) -> tuple[Experiment, Path]:
-    """The experiment of --run, with the other flags changed."""
-    asked, rest = parse(Run, args, return_unknown_args=True)
-    return parse(Experiment, rest, default=load(asked.run)), asked.run
+    """The experiment of --run, with the other flags changed; --help lists these with --run."""
+    asking = [flag for flag in args if flag in ("-h", "--help")]
+    if "--run" in args:
+        args = [flag for flag in args if flag not in asking]
+    asked, rest = parse(Run, args, return_unknown_args=True, prog="encdec COMMAND")
+    return parse(Experiment, rest + asking, default=load(asked.run)), asked.run
 
 
 def quicken() -> None:
@@ -210,56 +188,67 @@ def quicken() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
 
 
-def join_hosts() -> None:
-    """Joins the hosts that ENCDEC_HOSTS names: "auto" (TPU pod, Slurm), or "ADDRESS:PORT,N,I".
-
-    Raises:
-      InputError: it says something else.
-    """
-    hosts = os.environ.get("ENCDEC_HOSTS")
-    if hosts == "auto":
-        jax.distributed.initialize()
-    elif hosts:
-        try:
-            address, number, index = hosts.split(",")
-            number, index = int(number), int(index)
-        except ValueError:
-            raise InputError(
-                f'ENCDEC_HOSTS wants "auto" or "ADDRESS:PORT,NUMBER OF HOSTS,INDEX"; got {hosts!r}'
-            ) from None
-        jax.distributed.initialize(address, number, index)
-
-
 def guarded(action: Callable[[], Any]) -> None:
     """Runs an entry point: wrong input is one line and exit code 2, without a traceback."""
     quicken()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
-        join_hosts()
+        hosts.join()
         action()
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(stopped.code) from None
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = 3 if isinstance(error, CheckpointError) else 2
+        hosts.leave(code)
+        raise SystemExit(code) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        hosts.leave(130)
         raise SystemExit(130) from None
+    except Exception:  # the others may be waiting for this one
+        if jax.process_count() > 1:
+            traceback.print_exc()
+            print(hosts.LOST, file=sys.stderr)
+        hosts.leave(1)
+        raise
 
 
-def main(experiment: Experiment | None = None) -> None:
-    """`encdec …`; or, with an experiment, the command line of its script, which trains."""
+def main(experiment: Experiment | dict[str, Experiment] | None = None) -> None:
+    """`encdec …`; or, with an experiment, the command line of its script, which trains.
+
+    Of several, one is chosen by its word before all else; without a word the first.
+    """
+    words: list[str] = []
+    if isinstance(experiment, dict):
+        words = list(experiment)
+        word = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in words else words[0]
+        experiment = experiment[word]
     commands = {"evaluate": evaluate_command, "predict": predict_command, "check": check_command}
     commands |= {"import-weights": import_command, "export-weights": export_command}
-    commands["summary"] = summary_command
+    commands["compare"] = compare_command
+    commands["doctor"] = partial(doctor_command, datasets=DATASETS)
+    commands["completion"] = partial(completion_command, kinds=partial(flags_of, commands))
+    commands["export"] = program_command
+    commands["summary"] = partial(summary_command, experiment=experiment)
+    commands["draw"] = partial(draw_command, experiment=experiment)
     if experiment is not None:
-        commands["train"] = lambda args: train_command(args, experiment)
-        commands["summary"] = lambda args: summary_command(args, experiment)
+        commands["train"] = partial(train_command, experiment=experiment)
     args = sys.argv[1:]
     if experiment is not None and (not args or args[0].startswith("-") or ":" in args[0]):
         args = ["train", *args]
     if not args or args[0] not in commands:
-        lines = [action.__doc__ for action in dict.fromkeys(commands.values())]
-        if args and not args[0].startswith("-"):
-            print(f"error: wanted one of {', '.join(commands)}; got {args[0]}", file=sys.stderr)
-        print("usage: encdec COMMAND …   (each has --help)\n  " + "\n  ".join(lines))
-        print("To train: python experiments/NAME.py, or experiments/compare.py")
-        raise SystemExit(0 if args in ([], ["-h"], ["--help"]) else 2)
+        if args and args[0] not in ("-h", "--help"):
+            known = [*words, *commands]
+            said = (
+                f"error: wanted one of {', '.join(known)}; got {args[0]}{nearest(args[0], known)}"
+            )
+            print(visible(said), file=sys.stderr)
+            raise SystemExit(2)
+        docs = {name: getattr(action, "func", action).__doc__ for name, action in commands.items()}
+        print(overview({name: doc.splitlines()[0].split(": ", 1)[1] for name, doc in docs.items()}))
+        return
     guarded(lambda: commands[args[0]](args[1:]))

@@ -3,7 +3,7 @@
 import importlib
 import json
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from encdec.data.augment import Augment
 from encdec.data.datasets import Dataset
 from encdec.errors import InputError
 from encdec.model import EncoderDecoder
-from encdec.tasks.segment import Segment
+from encdec.tasks.task import Task
 from encdec.train.optimizer import Optimizer
 
 
@@ -29,19 +29,27 @@ class Experiment:
       evaluate_every: steps between two evaluations; 0: at the end only.
       save_every: steps between two checkpoints; the last step is always saved.
       keep: newest checkpoints to keep, beside the best one.
+      patience: steps in a row that are not finite, all of which change nothing, before the run
+        stops; counted when it says or saves something.
       remat: save an accelerator's memory: keep only the maps of each stride for the gradient, and
         compute what is between them again, at most one more forward pass. XLA ignores it on a CPU.
       start: folder of a run, whose newest checkpoint counts, or of weights (`encdec.weights`); it
         gives the parameters that this model has too, and the rest starts anew. So FCN-16s starts
         from FCN-32s, with a score layer of zeros.
       driver: "jit" over a mesh of all devices, or "pmap".
+      deterministic: the same bits of every run on a GPU, at some cost; a CPU's are always the same.
+        From the command line; elsewhere XLA_FLAGS wants --xla_gpu_deterministic_ops=true before JAX
+        starts a device.
       tensorboard: write TensorBoard events too (extra `log`).
+      wandb: write to Weights & Biases too (extra `wandb`); offline with WANDB_MODE=offline.
+      pictures: how many of the split's images TensorBoard and W&B get with what is predicted, at
+        each evaluation.
     """
 
     model: EncoderDecoder
     data: Dataset
     augment: Augment
-    task: Segment
+    task: Task
     optimizer: Optimizer = Optimizer()
     steps: int = 1000
     batch: int = 8
@@ -50,19 +58,45 @@ class Experiment:
     evaluate_every: int = 0
     save_every: int = 200
     keep: int = 2
+    patience: int = 10
     remat: bool = False
     start: Path | None = None
     driver: Literal["jit", "pmap"] = "jit"
+    deterministic: bool = False
     tensorboard: bool = False
+    wandb: bool = False
+    pictures: int = 4
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise InputError(f"--seed must not be negative; got {self.seed}")
-        for name in ("steps", "batch", "log_every", "save_every", "keep"):
+        if self.pictures < 0:
+            raise InputError(f"--pictures must not be negative; got {self.pictures}")
+        for name in ("steps", "batch", "log_every", "save_every", "keep", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(
                     f"--{name.replace('_', '-')} must be at least 1; got {getattr(self, name)}"
                 )
+
+
+def check_classes(experiment: Experiment) -> None:
+    """Raises InputError unless data, model and task speak of the same classes."""
+    names, head, task = experiment.data.classes, experiment.model.head, experiment.task
+    if head.classes != task.logits or not task.fits(len(names)):
+        flag = "--model.head.box.classes" if hasattr(head, "box") else "--model.head.classes"
+        right = task if task.fits(len(names)) else replace(task, classes=len(names))
+        more = ", …" * (len(names) > 4)
+        raise InputError(
+            f"data of {len(names)} classes ({', '.join(names[:4])}{more}) want --task.classes "
+            f"{right.classes} and {flag} {right.logits}; got --task.classes {task.classes} and "
+            f"{flag} {head.classes}"
+        )
+    masks = getattr(task, "masks", None)
+    if masks is not None and masks != (getattr(head, "mask", None) is not None):
+        raise InputError(
+            "a head with masks wants a task with them, and the other way round: say "
+            f"--task.masks {not masks}, or change --model.head.mask"
+        )
 
 
 def to_json(value: Any) -> Any:
@@ -86,8 +120,19 @@ def from_json(value: Any) -> Any:
     Raises:
       InputError: another class, or fields that it does not have.
     """
+    try:
+        return _made(value)
+    except InputError:
+        raise
+    except Exception as error:  # what classes raise whose fields are of other types
+        raise InputError(
+            f"the run was written by another version of encdec, or changed since: {error!r:.200}"
+        ) from error
+
+
+def _made(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(from_json(item) for item in value)
+        return tuple(_made(item) for item in value)
     if not isinstance(value, dict):
         return value
     if value["is"] == "pathlib:Path":
@@ -95,19 +140,18 @@ def from_json(value: Any) -> Any:
     module, _, name = value["is"].partition(":")
     kind = None
     if module.split(".")[0] == "encdec":
-        with suppress(ModuleNotFoundError):
+        with suppress(ImportError):
             kind = getattr(importlib.import_module(module), name, None)
-    if kind is None or not is_dataclass(kind):
+    own = is_dataclass(kind) and isinstance(kind, type) and kind.__module__.startswith("encdec.")
+    if not own:
         raise InputError(f"wanted a class of encdec, got {value['is']}: use the run's own script")
-    try:
-        return kind(**{name: from_json(field) for name, field in value.items() if name != "is"})
-    except TypeError as error:
-        raise InputError(f"the run was written by another version of encdec: {error}") from error
+    return kind(**{name: _made(field) for name, field in value.items() if name != "is"})
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Flags whose values differ between two experiments as JSON."""
-    if isinstance(old, dict) and isinstance(new, dict) and old.get("is") == new.get("is"):
+    kinds = {value.get("is") if isinstance(value, dict) else None for value in (old, new)}
+    if len(kinds) == 1 and kinds.isdisjoint({None, "pathlib:Path"}):
         names = sorted(old.keys() | new.keys())
         pairs = [(old.get(n), new.get(n), f"{path}.{n}" if path else n) for n in names]
         return [line for pair in pairs for line in differences(*pair)]
@@ -123,11 +167,25 @@ def load(run: Path) -> Experiment:
     experiment = None
     if (path := run / "experiment.json").is_file():
         try:
-            experiment = from_json(json.loads(path.read_text()))
-        except (json.JSONDecodeError, KeyError):  # cut short, or not ours
-            pass
+            written = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):  # cut short, or not ours
+            written = None
+        if isinstance(written, dict) and "is" in written:
+            experiment = from_json(written)
     if not isinstance(experiment, Experiment):
         raise InputError(
             f"wanted a run folder with its experiment.json whole; got {run}: name another"
         )
     return experiment
+
+
+def load_run(folder: Path) -> tuple[Experiment, Any]:
+    """The experiment of a run folder, and the variables of its newest checkpoint: to predict with.
+
+    Raises:
+      InputError: the folder is no run, or has no checkpoint.
+    """
+    from encdec.train.loop import variables_of  # orbax takes a while to import
+
+    experiment = load(folder)
+    return experiment, variables_of(experiment, folder)

@@ -2,13 +2,17 @@
 
 import io
 import re
+import sys
+from collections.abc import Iterable
 from contextlib import redirect_stderr
-from difflib import SequenceMatcher
-from typing import Any
+from difflib import SequenceMatcher, get_close_matches
+from typing import Any, TypeVar
 
 import tyro
 
 from encdec.errors import InputError
+
+Job = TypeVar("Job")
 
 
 def parse(kind: type, args: list[str], **options: Any) -> Any:
@@ -45,3 +49,22 @@ def parse(kind: type, args: list[str], **options: Any) -> Any:
     ):  # it is a flag, of what is not here
         hint = f"; say {word[1]} before it"
     raise InputError(f"{message}{hint}; --help lists all flags")
+
+
+def chosen(jobs: dict[str, Job]) -> Job:
+    """The job that the command line names before its flags, else the first, changed by the flags.
+
+    Raises:
+      InputError: there is no such job, or a flag is wrong.
+    """
+    args = sys.argv[1:]
+    name = next(iter(jobs)) if not args or args[0].startswith("-") else args.pop(0)
+    if name not in jobs:
+        raise InputError(f"wanted one of {', '.join(jobs)}; got {name}{nearest(name, jobs)}")
+    return parse(type(jobs[name]), args, default=jobs[name])
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for the end of a message, the known word that was probably meant; or nothing."""
+    close = get_close_matches(word.lower(), known, 1)
+    return f"; perhaps {close[0]} was meant" if close else ""

@@ -11,10 +11,12 @@ from html import escape
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from encdec import visualize
 from encdec.table import best_of, numeric, show
+from encdec.visualize import Colour
 
 PAGE = """<!doctype html><html lang=en><meta charset=utf-8>
 <meta name=viewport content="width=device-width, initial-scale=1"><title>{title}</title>
@@ -40,6 +42,7 @@ table,dl{font-size:14px;line-height:1.4;font-variant-numeric:tabular-nums}
 th,td{text-align:left;vertical-align:top;padding:.42rem .9rem .42rem 0;
 border-bottom:1px solid var(--line)}
 tr:first-child th{vertical-align:bottom}.scroll tr:first-child th{color:var(--soft);font-weight:500}
+.scroll td~th,.scroll tr:not(:first-child) th{font-weight:400}
 .scroll th:first-child{position:sticky;left:0;background:var(--paper)}
 table th:first-child{white-space:nowrap}.charts figure{max-width:26rem}
 .n{text-align:right;white-space:nowrap}td small{color:var(--soft);font-weight:400}
@@ -51,16 +54,25 @@ img{display:block;width:100%;border-radius:3px}.px{image-rendering:pixelated}
 figcaption{font-size:13px;line-height:1.3;margin:.3rem 0}
 figcaption small{display:block;color:var(--soft)}
 .key{font-size:13px;max-width:none}.key span{margin-right:1.1rem;white-space:nowrap}
-.chip{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.4em}
+.chip{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.4em;
+box-shadow:0 0 0 1px var(--line)}
 .tiles{display:flex;flex-wrap:wrap;gap:.5rem 2.4rem;font-size:13px;color:var(--soft)}
 .tiles b{display:block;font-size:1.7rem;line-height:1.2;color:var(--ink);font-weight:600}
 .classes{width:100%;max-width:44rem}.classes th{font-weight:400}.wide{width:60%}
 .bar{display:block;height:.8em;margin-top:.25em;background:#0072b2;border-radius:2px}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35rem 1.4rem}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-.scroll td:not(.n){min-width:7rem}
+.scroll table:not(.matrix) td:not(.n){min-width:7rem}
+.matrix td{text-align:center;padding:.3rem .25rem;min-width:1.7rem;border:1px solid var(--paper)}
+.matrix th{border:0;padding:.3rem .6rem .3rem 0;font-weight:400}
+.matrix tr:first-child th{vertical-align:bottom;padding:.3rem 0}
+.matrix span{writing-mode:vertical-rl;white-space:nowrap;transform:rotate(180deg)}
+.matrix span .chip{margin:0 0 .4em}
+details{margin:.4rem 0}summary{cursor:pointer;font:14px system-ui,sans-serif}
+img+img{margin-top:3px}
 @media(max-width:600px){.strip{grid-template-columns:repeat(2,1fr);gap:.5rem}
-.strip:has(:nth-child(5)){grid-template-columns:repeat(4,1fr)}
+.strip:has(>:nth-child(3):last-child){grid-template-columns:1fr}
+.strip:has(>:nth-child(5)){grid-template-columns:repeat(3,1fr)}
 dl{grid-template-columns:minmax(0,1fr);gap:.1rem}dd{margin-bottom:.5rem}}
 """
 
@@ -94,6 +106,35 @@ def facts(given: dict[str, str]) -> str:
         value = f"<pre>{escape(fact)}</pre>" if "\n" in fact else escape(fact)
         lines += f"<dt>{escape(name)}</dt><dd>{value}</dd>"
     return f"<dl>{lines}</dl>"
+
+
+def tiles(given: dict[str, str]) -> str:
+    """A few numbers, large, each with its name."""
+    each = (f"<div><b>{escape(value)}</b>{escape(name)}</div>" for name, value in given.items())
+    return f"<div class=tiles>{''.join(each)}</div>"
+
+
+def details(name: str, html: str) -> str:
+    """What a click opens."""
+    return f"<details><summary>{escape(name)}</summary>{html}</details>"
+
+
+def folded(given: dict[str, str]) -> str:
+    """Long texts by name, each opened by a click."""
+    return "".join(details(name, f"<pre>{escape(text)}</pre>") for name, text in given.items())
+
+
+def matrix(share: Float[np.ndarray, "k k"], classes: list[tuple[str, Colour]]) -> str:
+    """Numbers of 0 to 100, the darker the more; rows and columns are the classes."""
+    names = [f"{chip(colour)}{escape(name)}" for name, colour in classes]
+    body = "<th></th>" + "".join(f"<th><span>{name}</span></th>" for name in names)
+    for name, row in zip(names, share, strict=True):
+        cells = ""
+        for value in row:
+            text = "" if value == 0 else "&lt;1" if value < 0.5 else f"{value:.0f}"
+            cells += f'<td style="background:rgba(0,114,178,{0.6 * value / 100:.3f})">{text}</td>'
+        body += f"<tr><th>{name}</th>{cells}</tr>"
+    return f"<div class=scroll><table class=matrix>{body}</table></div>"
 
 
 def table(rows: list[dict[str, object]], columns: list[str]) -> str:
@@ -130,7 +171,15 @@ def charts(panels: dict[str, dict]) -> str:
     return f"{colours}<div class=charts>{figures}</div>"
 
 
-def figure(picture: np.ndarray, caption: str) -> str:
+def figure(pictures: np.ndarray | list[np.ndarray], caption: str) -> str:
+    """A picture, or some one below the other; a second line of the caption is set paler."""
+    several = pictures if isinstance(pictures, list) else [pictures]
+    name, _, remark = caption.partition("\n")
+    words = f"<figcaption>{escape(name)}<small>{escape(remark)}</small></figcaption>"
+    return f"<figure>{''.join(_image(picture, name) for picture in several)}{words}</figure>"
+
+
+def _image(picture: np.ndarray, name: str) -> str:
     """A picture, 640 pixels wide at most: PNG, or JPEG where it is a large photograph."""
     if picture.shape[1] > 640:
         picture = visualize.fit(picture, 640)
@@ -139,7 +188,5 @@ def figure(picture: np.ndarray, caption: str) -> str:
     form = "PNG" if small or image.getcolors(4096) else "JPEG"  # None: there are more colours
     image.save(file, form, optimize=True, quality=90)
     data = f"data:image/{form.lower()};base64,{b64encode(file.getvalue()).decode()}"
-    name, _, remark = caption.partition("\n")
-    words = f"<figcaption>{escape(name)}<small>{escape(remark)}</small></figcaption>"
     crisp = " class=px" if small else ""
-    return f'<figure><img{crisp} alt="{escape(name)}" src="{data}">{words}</figure>'
+    return f'<img{crisp} alt="{escape(name)}" src="{data}">'

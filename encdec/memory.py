@@ -23,8 +23,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
+from encdec.heads.rcnn import RCNN
 from encdec.model import EncoderDecoder
 from encdec.tasks.segment import Segment
+from encdec.tasks.task import Task
 from encdec.train.optimizer import Optimizer
 from encdec.train.step import create_state, train_step
 
@@ -61,6 +63,18 @@ class Value:
         return self.sources
 
 
+class Sum(Task):
+    """A task of a loss that reads every output."""
+
+    def __init__(self, samples: bool) -> None:
+        self.samples = samples
+
+    def loss(self, outputs: Any, batch: Any, key: Any) -> dict[str, tuple[Any, Any]]:
+        values = jax.tree.leaves(outputs)
+        total = sum((x.astype(jnp.float32) ** 2).sum() for x in values)
+        return {"sum": (total, jnp.float32(1))}
+
+
 def step_memory(
     model: EncoderDecoder,
     size: tuple[int, int],
@@ -70,20 +84,28 @@ def step_memory(
 ) -> int:
     """Bytes that a training step holds at its peak, arguments included, on one CPU device.
 
-    An estimate of `parallel.Compiled.memory`, for cross entropy and without augmentation.
+    An estimate of `parallel.Compiled.memory`, without augmentation; for cross entropy, or, where
+    there are no logits of pixels, for a sum over all outputs: matching takes more.
 
     Args:
       size: (height, width) of the images.
       batch: images on the device.
     """
-    task = Segment(classes := model.head.classes, mode="multiclass" if classes > 1 else "binary")
+    shape = jax.ShapeDtypeStruct
+    images = shape((batch, *size, channels), jnp.float32)
+    outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+    task = Sum(isinstance(model.head, RCNN))
+    if "logits" in outputs:
+        classes = model.head.classes
+        task = Segment(classes, mode="multiclass" if classes > 1 else "binary")
     parts = {"model": model, "optimizer": optimizer}
     step = partial(train_step, **parts, task=task, augment=lambda key, batch: batch, steps=1000)
-    shape = jax.ShapeDtypeStruct
-    arrays = {
-        "image": shape((batch, *size, channels), jnp.float32),
-        "label": shape((batch, *size), jnp.int32),
-    }
+    arrays = {"image": images, "label": shape((batch, *size), jnp.int32)}
+    if task.samples:  # its regions are as many, however many boxes there are
+        arrays |= {"boxes": shape((batch, 1, 4), jnp.float32)}
+        arrays |= {name: shape((batch, 1), bool) for name in ("box_mask", "crowd")}
+        arrays |= {"classes": shape((batch, 1), jnp.int32), "index": shape((batch,), jnp.int32)}
+        arrays |= {"size": shape((batch, 2), jnp.int32)}
     state = jax.eval_shape(lambda: create_state(*parts.values(), (1, *size, channels), 0, 1000))
     key = jax.eval_shape(lambda: jax.random.key(0))
     closed = jax.make_jaxpr(step)(state, arrays, key)

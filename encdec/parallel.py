@@ -38,14 +38,19 @@ def pmean(tree: Any) -> Any:
     return lax.pmean(tree, AXIS) if axis() else tree
 
 
+def gather(tree: Any) -> Any:
+    """The rows of all devices of a pmapped step, in their order."""
+    return lax.all_gather(tree, AXIS, tiled=True) if axis() else tree
+
+
 def device_key(key: jax.Array) -> jax.Array:
     """A key of this device's own, for dropout; the key itself where there is no axis."""
     return jax.random.fold_in(key, lax.axis_index(AXIS)) if axis() else key
 
 
-def mesh() -> Mesh:
-    """All devices of all hosts in one row."""
-    return Mesh(np.array(jax.devices()), (AXIS,))
+def mesh(here: bool = False) -> Mesh:
+    """All devices of all hosts in one row, or those of this host."""
+    return Mesh(np.array(jax.local_devices() if here else jax.devices()), (AXIS,))
 
 
 def replicate(tree: Any) -> Any:
@@ -60,6 +65,14 @@ def replicated(shapes: Any) -> Any:
     """Shapes and types of a tree, to be placed as `replicate` does."""
     whole = NamedSharding(mesh(), P())
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+
+
+def on_this_host(tree: Any) -> Any:
+    """A replicated tree for programs that this host runs alone."""
+    if jax.process_count() == 1:
+        return tree
+    whole = NamedSharding(mesh(here=True), P())
+    return jax.tree.map(lambda x: jax.device_put(np.asarray(x), whole), tree)
 
 
 def check_batch(batch: int) -> None:
@@ -81,9 +94,11 @@ class Compiled:
     split: Callable
     programs: Callable[[], int]
     """How many programs were compiled: one, if shapes and types stay the same."""
+    whole: Callable[[Any], Any] = lambda tree: tree
+    """Makes the outputs arrays of all hosts' devices, where they are of this host's alone."""
 
     def __call__(self, state: Any, batch: Any, *rest: Any) -> Any:
-        return self.function(state, jax.tree.map(self.split, batch), *rest)
+        return self.whole(self.function(state, jax.tree.map(self.split, batch), *rest))
 
     def memory(self, state: Any, batch: Any, *rest: Any) -> int:
         """Bytes that one step holds on a device: arguments, results, what lies between them."""
@@ -93,22 +108,25 @@ class Compiled:
         return held + sizes.temp_size_in_bytes
 
 
-def jit(step: Callable, *, donate: bool = True) -> Compiled:
-    """The step under `jit`: arrays are global, the batch is split over the mesh by rows."""
-    rows = NamedSharding(mesh(), P(AXIS))
-    function = jax.jit(
-        step, out_shardings=NamedSharding(mesh(), P()), donate_argnums=(0,) if donate else ()
-    )
+def jit(step: Callable, *, donate: bool = True, here: bool = False) -> Compiled:
+    """The step under `jit`: arrays are global, the batch is split over the mesh by rows.
+
+    Args:
+      here: run it on this host's devices alone, whatever the other hosts do.
+    """
+    rows, whole = (NamedSharding(mesh(here), spec) for spec in (P(AXIS), P()))
+    function = jax.jit(step, out_shardings=whole, donate_argnums=(0,) if donate else ())
     return Compiled(
         function, lambda x: jax.make_array_from_process_local_data(rows, x), function._cache_size
     )
 
 
-def pmap(step: Callable, *, rest: int = 1, donate: bool = True) -> Compiled:
+def pmap(step: Callable, *, rest: int = 1, donate: bool = True, here: bool = False) -> Compiled:
     """The step under `pmap`: each device sees its rows, and the axis `AXIS` is bound.
 
     Args:
       rest: number of arguments after the batch.
+      here: as for `jit`.
     """
     local, traces = jax.local_device_count(), []
 
@@ -122,9 +140,25 @@ def pmap(step: Callable, *, rest: int = 1, donate: bool = True) -> Compiled:
         in_axes=(None, 0) + (None,) * rest,
         out_axes=None,
         donate_argnums=(0,) if donate else (),
+        devices=jax.local_devices() if here else None,
     )
     return Compiled(
         function,
         lambda x: x.reshape(local, len(x) // local, *x.shape[1:]),
         lambda: len(traces),
+        (lambda tree: tree) if here else of_all_hosts,
     )
+
+
+def of_all_hosts(tree: Any) -> Any:
+    """A tree that is whole on each device of each host, of arrays that know of this host's alone:
+    what `pmap` gives. Nothing is copied."""
+    if jax.process_count() == 1:
+        return tree
+    whole = NamedSharding(mesh(), P())
+
+    def widened(x: jax.Array) -> jax.Array:
+        copies = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, whole, copies)
+
+    return jax.tree.map(widened, tree)

@@ -55,12 +55,13 @@ def predict(
     Raises:
       InputError: not even the smallest part fits, or an option cannot be.
     """
-    check_image(image, shrink, memory)
+    check_options(shrink, memory, scales)
+    check_image(image)
     options = {"shrink": shrink, "memory": memory, "tile": tile, "tta": tta}
     if scales == (1.0,):  # tiles become ids before they are put together: no map of scores
         return _at_one_scale(model, variables, image, labels=True, **options)["logits"][..., 0]
     scores = predict_outputs(model, variables, image, scales=scales, **options)
-    return _ids(scores["logits"])[..., 0]
+    return class_ids(scores["logits"])[..., 0]
 
 
 def predict_outputs(
@@ -75,9 +76,8 @@ def predict_outputs(
     scales: tuple[float, ...] = (1.0,),
 ) -> dict[str, Float32[np.ndarray, "h w _"]]:
     """Every output of the model that is as large as its "logits", at image size; see `predict`."""
-    check_image(image, shrink, memory)
-    if not scales or not all(0 < scale < np.inf for scale in scales):
-        raise InputError(f"scales wants one or more positive numbers; got {scales}")
+    check_options(shrink, memory, scales)
+    check_image(image)
     options = {"memory": memory, "tile": tile, "tta": tta, "labels": False}
     if scales == (1.0,):
         return _at_one_scale(model, variables, image, shrink=shrink, **options)
@@ -92,22 +92,28 @@ def predict_outputs(
     return totals
 
 
-def check_image(image: np.ndarray, shrink: int, memory: float) -> None:
-    """Raises InputError where an image is not (h, w, c) of uint8, or an option cannot be."""
+def check_image(image: np.ndarray) -> None:
+    """Raises InputError where an image is not (h, w, c) of uint8."""
     if image.dtype != np.uint8 or image.ndim != 3 or not image.size:
         raise InputError(
             "predict wants an image (rows, columns, channels) of uint8, 0 to 255; got "
             f"{image.dtype} of shape {image.shape}: grey is image[..., None]"
         )
+
+
+def check_options(shrink: int = 1, memory: float = 1.0, scales: tuple[float, ...] = (1.0,)) -> None:
+    """Raises InputError where an option cannot be, whatever the image is."""
     if shrink < 1:
         raise InputError(f"shrink wants a factor of at least 1; got {shrink}")
     if not memory > 0:
         raise InputError(f"memory wants GiB above 0; got {memory}: say how much --memory may take")
+    if not scales or not all(0 < scale < np.inf for scale in scales):
+        raise InputError(f"scales wants one or more positive numbers; got {scales}")
 
 
 def programs() -> int:
     """How many programs predictions have compiled in this process."""
-    return _walk._cache_size()
+    return walk._cache_size()
 
 
 def _at_one_scale(
@@ -133,7 +139,7 @@ def _at_one_scale(
         )
         for axis in (grid.rows, grid.columns)
     ]
-    found = _walk(
+    found = walk(
         variables,
         grid.canvas(image),
         *places,
@@ -153,7 +159,7 @@ def _filled(given: Any, axis: Axis) -> Num[np.ndarray, "most *_"]:
 
 
 @partial(jax.jit, static_argnames=("model", "window", "shrink", "turned", "ids"))
-def _walk(
+def walk(
     variables: Any,
     canvas: UInt8[Array, "y x c"],
     rows: tuple[Int32[Array, ""], Int32[Array, "i"], Float32[Array, "i _"]],
@@ -181,7 +187,7 @@ def _walk(
         if shrink > 1:
             found = {name: bilinear(x[None], shrink)[0] for name, x in found.items()}
         found = {"logits": found["logits"]} if ids else found
-        return {"logits": _ids(found["logits"])} if ids == "of tiles" else found
+        return {"logits": class_ids(found["logits"])} if ids == "of tiles" else found
 
     def tile(i: Int32[Array, ""], totals: dict[str, Array]) -> dict[str, Array]:
         row, column = i // across, i % across
@@ -204,7 +210,7 @@ def _walk(
 
     totals = jax.tree.map(empty, jax.eval_shape(results, tops[0], lefts[0]))
     totals = lax.fori_loop(0, down * across, tile, totals)
-    return {"logits": _ids(totals["logits"])} if ids == "of all" else totals
+    return {"logits": class_ids(totals["logits"])} if ids == "of all" else totals
 
 
 def _outputs(
@@ -217,7 +223,7 @@ def _outputs(
     return {name: x[0].astype(jnp.float32) for name, x in large.items()}
 
 
-def _ids(scores: Float32[Array | np.ndarray, "h w k"]) -> Int32[Array | np.ndarray, "h w 1"]:
+def class_ids(scores: Float32[Array | np.ndarray, "h w k"]) -> Int32[Array | np.ndarray, "h w 1"]:
     """The greatest score's number; of a single score, whether it is above 0."""
     if scores.shape[-1] == 1:
         return (scores > 0).astype(np.int32)

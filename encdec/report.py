@@ -1,4 +1,4 @@
-"""Numbers -> one line on the console and one JSON line in the run folder."""
+"""Numbers -> one line on the console, and the same line to every sink."""
 
 import json
 import math
@@ -6,27 +6,49 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from encdec.errors import InputError
+from encdec import hosts
+from encdec.sinks import Csv, Jsonl, Line, Sink, TensorBoard, WandB
+from encdec.visualize import Picture
 
 WAITING = 0.03
 """Share of the time that is said on the console when it goes by waiting for data."""
 
+SHOWN = (
+    *("pixel_accuracy", "mean_iou", "boundary_f", "v_rand", "v_info", "object_f1", "auc"),
+    *("ap", "ap50", "ap75", "ar100", "ar1000"),
+)
+"""Scores that are said on the console and stand in tables."""
+
 
 class Report:
-    """Progress of one run. `metrics.jsonl` holds what was said, a resumed run's after it.
+    """Progress of one run, for the console, metrics.jsonl, metrics.csv, TensorBoard and W&B.
 
-    Of several hosts only the first says and writes anything.
+    A run that goes on says what it says after what was said. Of several hosts only the first says
+    and writes anything.
+
+    Args:
+      tensorboard: write its events.
+      wandb: the resolved experiment, to write to W&B; None: do not.
 
     Attributes:
       waited: seconds since the last line in which the devices had nothing to do but wait for data.
     """
 
-    def __init__(self, folder: Path, *, steps: int, batch: int, tensorboard: bool) -> None:
-        self.path, self.steps, self.batch = folder / "metrics.jsonl", steps, batch
-        self.silent = jax.process_index() > 0
-        self.writer = _tensorboard(folder) if tensorboard and not self.silent else None
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        steps: int,
+        batch: int,
+        tensorboard: bool = False,
+        wandb: dict[str, Any] | None = None,
+    ) -> None:
+        self.folder, self.steps, self.batch = folder, steps, batch
+        self.silent, self.sinks = not hosts.is_first(), list[Sink]()
+        if not self.silent:
+            self.sinks = [Jsonl(folder), Csv(folder)]
+            self.sinks += [TensorBoard(folder)] if tensorboard else []
+            self.sinks += [WandB(folder, wandb)] if wandb is not None else []
         self.since: tuple[int, float] | None = None
         self.waited = 0.0
 
@@ -34,8 +56,14 @@ class Report:
         """Drops lines of steps after the checkpoint: they are about to be made again."""
         if self.silent:
             return
-        kept = [line for line in history(self.path.parent) if line["step"] <= step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        kept = [line for line in history(self.folder) if line["step"] <= step]
+        for sink in self.sinks:
+            sink.resume(kept)
+
+    def has(self, step: int, split: str) -> bool:
+        """Whether the scores of a split after that step are among the first host's lines."""
+        lines = history(self.folder)
+        return hosts.exchange(any(line["step"] == step and split in line for line in lines))[0]
 
     def train(self, step: int, losses: dict[str, float], rate: float) -> None:
         """One line of training; the speed counts from the line before, so without compiling.
@@ -45,6 +73,8 @@ class Report:
         now = time.perf_counter()
         line: dict[str, Any] = {"step": step, **losses, "rate": rate}
         said = f"step {step:>{len(str(self.steps))}}/{self.steps}  loss {losses['loss']:.4f}"
+        if skipped := losses.get("skipped"):
+            said += f"  {skipped} steps skipped: not finite"
         if self.since is not None and step > self.since[0]:
             seconds = (now - self.since[1]) / (step - self.since[0])
             line["images_per_s"] = round(self.batch / seconds, 3)
@@ -58,39 +88,37 @@ class Report:
 
     def scores(self, step: int, split: str, scores: dict[str, float], seconds: float) -> None:
         """One line of evaluation, which does not count as training time."""
-        shown = ("pixel_accuracy", "mean_iou", "boundary_f", "v_rand", "v_info", "object_f1", "auc")
-        said = "  ".join(f"{name} {scores[name]:.4f}" for name in shown if name in scores)
+        said = "  ".join(f"{name} {scores[name]:.4f}" for name in SHOWN if name in scores)
         self._write({"step": step, split: scores}, f"step {step}  {split}: {said}")
         if self.since is not None:
             self.since = (self.since[0], self.since[1] + seconds)
 
-    def close(self) -> None:
-        """Writes the events that still wait: flushing does not."""
-        if self.writer:
-            self.writer.close()
+    @property
+    def draws(self) -> bool:
+        """Whether a sink here has room for pictures."""
+        return any(sink.draws for sink in self.sinks)
 
-    def _write(self, line: dict[str, Any], said: str) -> None:
+    def pictures(self, step: int, pictures: dict[str, Picture], seconds: float) -> None:
+        """Pictures by name; that they were made and are written is not training time."""
+        began = time.perf_counter()
+        for sink in self.sinks:
+            sink.show(step, pictures)
+        if self.since is not None:
+            seconds += time.perf_counter() - began
+            self.since = (self.since[0], self.since[1] + seconds)
+
+    def close(self) -> None:
+        """Writes what still waits."""
+        for sink in self.sinks:
+            sink.close()
+
+    def _write(self, line: Line, said: str) -> None:
         if self.silent:
             return
         print(said, flush=True)
         line = finite(line)
-        with self.path.open("a") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-        if self.writer:
-            for name, value in flatten(line).items():
-                self.writer.add_scalar(name, value, line["step"])
-            self.writer.flush()
-
-
-def flatten(line: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """{"val": {"mean_iou": 1}} -> {"val/mean_iou": 1}; numbers only."""
-    flat = {}
-    for name, value in line.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):
-            flat[prefix + name] = float(value)
-    return flat
+        for sink in self.sinks:
+            sink.write(line)
 
 
 def finite(line: dict[str, Any]) -> dict[str, Any]:
@@ -106,22 +134,14 @@ def finite(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a line that a crash cut short is left out."""
+    """The lines of a run's metrics.jsonl, up to one that a crash cut short, or that is no line."""
     path, lines = folder / "metrics.jsonl", []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            break
+        lines.append(line)
     return lines
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "--tensorboard wants the package tensorboardX, which is not there: "
-            'pip install -e ".[log]"'
-        ) from None
-    return SummaryWriter(str(folder / "tensorboard"))

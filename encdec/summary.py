@@ -1,5 +1,6 @@
 """What a model is made of, before any compile."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -40,7 +41,8 @@ def summary(
     """A table of the layers: output shape, parameters, FLOPs of one image; then the geometry, and
     the memory in MiB of a training step on `batch` images (`step_memory`).
 
-    FLOPs are those of the convolutions, a multiplication and an addition counted as two.
+    FLOPs are those of the convolutions and fully connected layers, a multiplication and an addition
+    counted as two.
     """
     geo = geometry(model, size, channels)
     images = jax.ShapeDtypeStruct((1, *geo.input, channels), jnp.float32)
@@ -50,18 +52,19 @@ def summary(
     def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         outputs, module = call(*args, **kwargs), context.module
         if context.method_name == "__call__":
-            path = module.path
-            shapes[path] = "  ".join(
-                "x".join(map(str, x.shape[1:])) for x in jax.tree.leaves(outputs)
-            )
-            if isinstance(module, nn.Conv | ConvTranspose):
+            path, shown = module.path, outputs
+            if isinstance(outputs, dict):  # anchors are no layer's
+                shown = {name: x for name, x in outputs.items() if name != "anchors"}
+            sizes = ["x".join(map(str, x.shape[1:])) for x in jax.tree.leaves(shown)]
+            shapes.setdefault(path, "  ".join(sizes))  # a head's layer: at the finest level
+            if isinstance(module, nn.Conv | nn.Dense | nn.DenseGeneral | ConvTranspose):
                 if isinstance(module, ConvTranspose):  # a fixed one has no parameters
-                    _, height, width, inner = args[0].shape
+                    cells, inner = math.prod(args[0].shape[:-1]), args[0].shape[-1]
                     size = module.kernel**2 * inner * module.channels
                 else:
-                    height, width = outputs.shape[1:3]
+                    cells = math.prod(outputs.shape[:-1])
                     size = module.get_variable("params", "kernel").size
-                operations = 2 * height * width * size
+                operations = 2 * cells * size
                 work.update({path[:depth]: operations for depth in range(len(path) + 1)})
         return outputs
 

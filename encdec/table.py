@@ -7,6 +7,9 @@ spread) over seeds; None and NaN are shown as a dash.
 import math
 import numbers
 import re
+import statistics
+
+Row = dict[str, object]
 
 BEST = {
     "images/s": max,
@@ -15,6 +18,8 @@ BEST = {
     "mean accuracy": max,
     "mean IoU": max,
     "boundary F": max,
+    **dict.fromkeys(("V rand", "V info", "object F1", "ROC AUC"), max),
+    **dict.fromkeys(("AP", "AP50", "AP75", "AR100", "AR1000"), max),
 }
 """Columns that are measured, in which the best value is marked; the others describe the model."""
 
@@ -52,9 +57,19 @@ def show(column: str, value: object) -> str:
         return "–" if value is None else str(value)
     if not math.isfinite(value):
         return "–"
-    if re.search("accuracy|iou|f$", column.lower()):
+    if re.search(r"accuracy|iou|f1?$|auc|v (rand|info)|\ba[pr]\d*\b", column.lower()):
         return f"{value:.3f}"
     return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+
+
+def spread(values: list[float]) -> float | tuple[float, float] | None:
+    """A cell of several runs: (mean, standard deviation); the value of one; None without numbers,
+    as average precision is where there are no such objects."""
+    if not all(map(math.isfinite, values)):
+        return None
+    if len(values) == 1:
+        return values[0]
+    return statistics.mean(values), statistics.stdev(values)
 
 
 def columns_of(rows: list[dict[str, object]]) -> list[str]:

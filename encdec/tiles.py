@@ -11,10 +11,10 @@ one ends where the whole image's canvas does, so that it meets the same border t
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Array, Float32, Int, UInt8
 
 from encdec.data.fit import BUCKET, bucket
 from encdec.errors import InputError
@@ -80,22 +80,20 @@ class Grid:
     def canvas(self, image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "y x c"]:
         """The image, extended on all sides."""
         sides = zip(image.shape, (self.rows, self.columns), strict=False)
-        y, x = (extended(n, axis.margin, axis.canvas, self.mode) for n, axis in sides)
+        y, x = (extended(np.arange(a.canvas) - a.margin, n, self.mode) for n, a in sides)
         return image.take(y, 0).take(x, 1)  # several times as fast as image[y[:, None], x]
 
 
 def extended(
-    length: int, before: int, total: int, mode: Literal["edge", "reflect"]
-) -> Int[np.ndarray, "{total}"]:
-    """Indices of an axis extended to `total` pixels, `before` of them in front.
+    place: Int[np.ndarray | Array, "n"], length: Any, mode: Literal["edge", "reflect"]
+) -> Int[np.ndarray | Array, "n"]:
+    """The pixels of an axis that stand at these places, of which 0 to length - 1 are its own.
 
     "reflect" turns back at the edge pixel without repeating it, as often as need be.
     """
-    place = np.arange(-before, total - before)
     if mode == "edge" or length == 1:
-        return np.clip(place, 0, length - 1)
-    period = 2 * (length - 1)
-    return length - 1 - np.abs(place % period - (length - 1))
+        return place.clip(0, length - 1)
+    return length - 1 - abs(place % (2 * length - 2) - (length - 1))
 
 
 def exact(
@@ -139,16 +137,14 @@ def part(length: int, number: int, *, halo: int, cell: int) -> int:
 def shares(axis: Axis, factor: int = 1) -> Float32[np.ndarray, "tiles result"]:
     """Weight of each tile's results; over all tiles they add up to 1 at every pixel that is given.
 
-    0 or 1 where tiles are exact. Blended, a Gaussian about the tile's middle with a standard
-    deviation of an eighth of the tile, as nnU-Net has it, divided by the sum over tiles.
+    0 or 1 where tiles are exact. Blended, `bell_of` the tile divided by the sum over tiles.
 
     Args:
       factor: pixels of the result for one of the canvas.
     """
     place = np.arange(axis.result)
     if axis.halo is None:
-        bell = np.exp(-0.5 * ((place - (axis.result - 1) / 2) / (axis.result / 8)) ** 2)
-        total = np.zeros(axis.canvas)
+        bell, total = bell_of(axis.result), np.zeros(axis.canvas, np.float32)
         for start in axis.starts:
             total[start : start + axis.result] += bell
         weights = np.stack([bell / total[s : s + axis.result] for s in axis.starts])
@@ -158,6 +154,55 @@ def shares(axis: Axis, factor: int = 1) -> Float32[np.ndarray, "tiles result"]:
         place = np.array(axis.starts)[:, None] + place
         weights = (np.array(firsts)[:, None] <= place) & (place < np.array(ends)[:, None])
     return np.repeat(weights, factor, axis=1).astype(np.float32)
+
+
+def bell_of(length: int) -> Float32[np.ndarray, "{length}"]:
+    """A Gaussian about a tile's middle with a standard deviation of an eighth of the tile, as
+    nnU-Net has it."""
+    place = np.arange(length) - (length - 1) / 2
+    return np.exp(-0.5 * (place / (length / 8)) ** 2).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What decides where a net's tiles may stand.
+
+    Attributes:
+      margin: rows and columns of the input that the logits lack at either end; 0 if padded.
+      cell: pixels of the coarsest map's cells: by multiples of them may a tile be shifted.
+      halo: whole cells, in pixels: results nearer than this to a cut differ from the whole's.
+    """
+
+    margin: tuple[int, int]
+    cell: int
+    halo: int
+
+    @property
+    def padded(self) -> bool:
+        return self.margin == (0, 0)
+
+    @property
+    def block(self) -> int:
+        """Images are filled up to multiples of it."""
+        return max(BUCKET, self.cell)
+
+
+@lru_cache(maxsize=64)
+def sight(model: EncoderDecoder, channels: int = 3, shrink: int = 1) -> Sight:
+    """Of every size of image alike."""
+    geo, cell = geometry(model, (BUCKET, BUCKET), channels), max(model.encoder.receptive_fields())
+    # A cell is not centred on its pixels.
+    reach = geo.receptive_field + cell if geo.margin == (0, 0) else 0
+    return Sight(geo.margin, cell, -(-(reach + 2 * (shrink > 1)) // (2 * cell)) * cell)
+
+
+def window_of(model: EncoderDecoder, own: Sight, tile: int) -> tuple[int, int]:
+    """Rows and columns that are read for tiles of that side: a size that the net takes."""
+    least = (
+        2 * (own.halo + own.margin[0]) + own.cell
+    )  # less would give no pixel that is the whole's
+    side = -(-tile // own.cell) * own.cell if own.padded else max(tile, least)
+    return next_good_size(model, (side, side))
 
 
 def plan(
@@ -175,19 +220,15 @@ def plan(
     """
     if tile < 0:
         raise InputError(f"tile wants a number of pixels, or 0 for as large as fits; got {tile}")
-    (height, width, channels), cell = shape, _cell(model)
-    margin, field = _sight(model, channels)
-    padded, block = margin == (0, 0), max(BUCKET, cell)
-    reach = field + cell if padded else 0  # a cell is not centred on its pixels
-    halo = -(-(reach + 2 * (shrink > 1)) // (2 * cell)) * cell
-    filled = (-(-bucket(n) // block) * block for n in (height, width))
+    height, width, channels = shape
+    own = sight(model, channels, shrink)
+    margin, halo, cell, padded = own.margin, own.halo, own.cell, own.padded
+    filled = (-(-bucket(n) // own.block) * own.block for n in (height, width))
     whole = next_good_size(model, tuple(n + 2 * m for n, m in zip(filled, margin, strict=True)))
     if tile:
-        least = 2 * (halo + margin[0]) + cell  # less would give no pixel that is the whole's
-        side = -(-tile // cell) * cell if padded else max(tile, least)
-        window = tuple(map(min, next_good_size(model, (side, side)), whole))
+        window = tuple(map(min, window_of(model, own, tile), whole))
     else:
-        window, held = _fitting(model, whole, channels, margin, halo, memory)
+        window, held = _fitting(model, whole, channels, own, memory)
         if held > memory * 2**30:
             rows, columns = window
             least = f"the {rows} rows of its lowest band"
@@ -206,25 +247,12 @@ def plan(
     return Grid(*axes, "edge" if padded else "reflect")
 
 
-def _cell(model: EncoderDecoder) -> int:
-    """Pixels of the coarsest map's cells: by multiples of them may a tile be shifted."""
-    return max(model.encoder.receptive_fields())
-
-
-@lru_cache(maxsize=64)
-def _sight(model: EncoderDecoder, channels: int) -> tuple[tuple[int, int], int]:
-    """Margin and receptive field, which are those of every size."""
-    geo = geometry(model, (BUCKET, BUCKET), channels)
-    return geo.margin, geo.receptive_field
-
-
 @lru_cache(maxsize=1024)
 def _fitting(
     model: EncoderDecoder,
     whole: tuple[int, int],
     channels: int,
-    margin: tuple[int, int],
-    halo: int,
+    own: Sight,
     memory: float,
 ) -> tuple[tuple[int, int], int]:
     """The window of the fewest equal parts whose maps fit, or the smallest; and its bytes.
@@ -232,12 +260,12 @@ def _fitting(
     A padded net's canvas is cut into bands of rows, an unpadded net's again and again across its
     longer side: the squarest tiles read least twice.
     """
-    cell, parts, window = _cell(model), [1, 1], list(whole)
+    margin, halo, cell, parts, window = own.margin, own.halo, own.cell, [1, 1], list(whole)
     lowest = next_good_size(model, tuple(2 * halo + cell + 2 * m for m in margin))
     while (held := forward_memory(model, (*window, channels))) > memory * 2**30:
         wanted, start = math.prod(window) * memory * 2**30 / held, tuple(window)
         while tuple(window) == start or math.prod(window) > wanted:
-            axis = 0 if margin == (0, 0) or window[0] >= window[1] else 1
+            axis = 0 if own.padded or window[0] >= window[1] else 1
             if window[axis] <= lowest[axis]:
                 break
             parts[axis] += 1

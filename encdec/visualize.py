@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import uniform_filter
 
 from encdec.arrays import IGNORE
-from encdec.errors import InputError
+from encdec.errors import InputError, visible
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Colour = tuple[int, int, int]
@@ -38,7 +38,7 @@ COLOURS: tuple[Colour, ...] = (
     *((136, 76, 116), (96, 136, 236), (116, 16, 16), (236, 236, 176)),
 )
 
-SERIES = ("#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#8f7ee0", "#8b939c")
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7ee0", "#8b939c")
 """Line colours that hold on white and on black; they repeat after eight."""
 
 
@@ -127,7 +127,8 @@ def legend(classes: tuple[str, ...], shown: list[np.ndarray]) -> dict[str, Colou
 
 
 @cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The letters of every picture, `size` pixels high."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
 
@@ -136,9 +137,9 @@ def _write(
     draw: ImageDraw.ImageDraw, x: int, y: int, text: str, size: int, room: int, *, bold=False
 ):
     """Writes one line from its left middle, smaller if it must be, to stay within `room` pixels."""
-    while size > 8 and _font(size, bold).getlength(text) > room:
+    while size > 8 and font(size, bold).getlength(text) > room:
         size -= 1
-    draw.text((x, y), text, INK if bold else FAINT, _font(size, bold), anchor="lm")
+    draw.text((x, y), visible(text), INK if bold else FAINT, font(size, bold), anchor="lm")
 
 
 def grid(
@@ -175,7 +176,7 @@ def grid(
     body = sum(heights) + gap * len(rows) + line * sum(map(bool, captions))
     spots, x, y = [], margin, head + body + line // 2 + 6
     for name in key or ():  # the key wraps like words
-        room = round(_font(text).getlength(name)) + 80
+        room = round(font(text).getlength(name)) + 80
         if x > margin and x + room > width - margin:
             x, y = margin, y + line
         spots.append((name, x, y))
@@ -221,7 +222,7 @@ def curves(panels: dict[str, dict[str, list[Point]]], *, key: bool) -> Figure:
             marker = {"marker": "o", "markersize": 3} if len(finite) <= 25 else {}
             colour = SERIES[names.index(name) % len(SERIES)]
             (drawn[name],) = axes.plot(*finite.T, color=colour, linewidth=1.6, **marker)
-        axes.set_title(quantity, loc="left", fontsize=11)
+        axes.set_title(visible(quantity), loc="left", fontsize=11, parse_math=False)
         axes.set_xlabel("step", fontsize=9)
         axes.tick_params(labelsize=9, length=0)
         axes.grid(axis="y", color="#8b939c", alpha=0.3, linewidth=0.8)
@@ -229,11 +230,13 @@ def curves(panels: dict[str, dict[str, list[Point]]], *, key: bool) -> Figure:
         axes.spines["bottom"].set_alpha(0.4)
         axes.margins(x=0.02)
         axes.locator_params(nbins=5)
+        axes.locator_params(axis="x", integer=True)
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     if key and drawn:
-        figure.legend(
-            drawn.values(), drawn, loc="outside upper left", ncols=6, frameon=False, fontsize=10
-        )
+        shown, options = map(visible, drawn), {"ncols": 6, "frameon": False, "fontsize": 10}
+        legend = figure.legend(drawn.values(), shown, loc="outside upper left", **options)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # "$" in a name begins no formula
     return figure
 
 
@@ -280,9 +283,8 @@ def differences(samples: list[dict], most: int) -> list[dict]:
             for c, n in zip((y, x), label.shape, strict=True)
         )
         grey = (255 * differ[part]).round().astype(np.uint8)
-        where = (
-            f"Test image {i + 1}, rows {y} to {y + side}, columns {x} to {x + side}: on average "
-        )
+        place = f"Image {sample.get('number', i)}, rows {y} to {y + side}"
+        where = f"{place}, columns {x} to {x + side}: on average "
         crop = {
             "image": image[part],
             "label": label[part],

@@ -10,12 +10,10 @@ and the pictures are written beside them.
 """
 
 import dataclasses
-import json
-import statistics
-import sys
 from pathlib import Path
 
-from encdec import cli, flags, page
+from encdec import cli, flags
+from encdec.compare import read, write
 from encdec.data.augment import Augment
 from encdec.data.datasets import TFDS, CamVid, Dataset, Folder, Shapes
 from encdec.decoders.fcn import FCN
@@ -23,18 +21,15 @@ from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.encoders.resnet import ResNet, resnet18
 from encdec.errors import InputError
-from encdec.evaluate import samples
 from encdec.experiment import Experiment
 from encdec.geometry import geometry
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
-from encdec.report import history
 from encdec.summary import flops, parameters
-from encdec.table import table
+from encdec.table import Row
 from encdec.tasks.segment import Segment
-from encdec.train.folder import environment
-from encdec.train.loop import run, variables_of
+from encdec.train.loop import run
 from encdec.train.optimizer import Optimizer
 
 
@@ -119,40 +114,38 @@ def models(encoder: ResNet, classes: int) -> dict[str, EncoderDecoder]:
     }
 
 
-def compare(job: Compare) -> list[dict[str, object]]:
+def compare(job: Compare) -> list[Row]:
     """Trains what is not trained yet, writes the report, returns the table's rows."""
-    names = job.data.classes
-    rows, histories, predictions = [], {}, {}
-    for name, model in models(job.encoder, len(names)).items():
+    groups, design = {}, {}
+    for name, model in models(job.encoder, len(job.data.classes)).items():
         folders = [job.workdir / name / f"seed{seed}" for seed in range(job.seeds)]
-        runs = [experiment(job, model, seed) for seed in range(job.seeds)]
-        results = [run(one, folder) for one, folder in zip(runs, folders, strict=True)]
-        # Speed, memory, curves and pictures are those of the first seed.
-        lines = histories[name] = history(folders[0])
-        predictions[name] = samples(runs[0], variables_of(runs[0], folders[0]), 12)
-        speeds = [line["images_per_s"] for line in lines if "images_per_s" in line]
-        memory = max(line.get("memory_mib", 0.0) for line in lines)
+        for seed, folder in enumerate(folders):
+            run(experiment(job, model, seed), folder)
+        groups[name] = [read(folder) for folder in folders]
         sizes, size = parameters(model), job.augment.size
         carried, merged, upsampled, predicts = DESIGN[name]
-        rows.append(
-            {
-                "model": name,
-                "carried up": carried,
-                "merged": merged,
-                "upsampled": upsampled,
-                "predicts at": predicts,
-                "decoder + head": sizes["decoder"] + sizes["head"],
-                "GFLOPs": flops(model, size) / 1e9,
-                "receptive field": geometry(model, size).receptive_field,
-                "images/s": statistics.median(speeds) if speeds else None,
-                "memory MiB": memory,
-                "pixel accuracy": spread([r["pixel_accuracy"] for r in results]),
-                "mean IoU": spread([r["mean_iou"] for r in results]),
-                "boundary F": spread([r["boundary_f"] for r in results]),
-            }
-        )
-    report(job, rows, histories, predictions)
-    return rows
+        design[name] = {
+            "carried up": carried,
+            "merged": merged,
+            "upsampled": upsampled,
+            "predicts at": predicts,
+            "decoder + head": sizes["decoder"] + sizes["head"],
+            "GFLOPs": flops(model, size) / 1e9,
+            "receptive field": geometry(model, size).receptive_field,
+        }
+    return write(
+        groups,
+        job.workdir,
+        title=f"Three decoders on {type(job.data).__name__}",
+        intro="One encoder, the same data and budget; only the decoder differs.",
+        design=design,
+        more={
+            "data": f"{job.data}",
+            "encoder": f"ResNet {job.encoder.blocks}, {job.encoder.width} channels, random weights",
+            "budget": f"{job.steps} steps of {job.batch} images, {job.seeds} seed(s)",
+            "scored on": f"split {job.data.split}, the newest checkpoint",
+        },
+    )
 
 
 def experiment(job: Compare, model: EncoderDecoder, seed: int) -> Experiment:
@@ -169,51 +162,5 @@ def experiment(job: Compare, model: EncoderDecoder, seed: int) -> Experiment:
     )
 
 
-def spread(values: list[float]) -> float | tuple[float, float]:
-    """(mean, standard deviation) of several runs; the value of one."""
-    if len(values) == 1:
-        return values[0]
-    return statistics.mean(values), statistics.stdev(values)
-
-
-def report(job: Compare, rows: list[dict], histories: dict, predictions: dict) -> None:
-    """report.html, the pictures and table.json in the work folder; the table on the console."""
-    shown = [
-        {
-            "image": image,
-            "label": label,
-            "predictions": {name: made[i][2] for name, made in predictions.items()},
-        }
-        for i, (image, label, _) in enumerate(next(iter(predictions.values())))
-    ]
-    machine = environment()
-    page.write_comparison(
-        job.workdir,
-        title=f"Three decoders on {type(job.data).__name__}",
-        command=machine["command"],
-        rows=rows,
-        histories=histories,
-        samples=shown,
-        classes=job.data.classes,
-        facts={
-            "data": f"{job.data}",
-            "encoder": f"ResNet {job.encoder.blocks}, {job.encoder.width} channels, random weights",
-            "budget": f"{job.steps} steps of {job.batch} images, {job.seeds} seed(s)",
-            "scored on": f"split {job.data.split}, the newest checkpoint",
-            **machine,
-        },
-    )
-    (job.workdir / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\n{table(rows)}\n{job.workdir / 'report.html'}")
-
-
-def main() -> None:
-    args = sys.argv[1:]
-    name = "shapes" if not args or args[0].startswith("-") else args.pop(0)
-    if name not in DEFAULTS:
-        raise InputError(f"wanted one of {', '.join(DEFAULTS)}; got {name}")
-    compare(flags.parse(Compare, args, default=DEFAULTS[name]))
-
-
 if __name__ == "__main__":
-    cli.guarded(main)
+    cli.guarded(lambda: compare(flags.chosen(DEFAULTS)))

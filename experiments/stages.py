@@ -16,7 +16,6 @@ folder under --workdir; interrupted, the same command goes on.
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +26,6 @@ from encdec.data.augment import Augment
 from encdec.data.datasets import CamVid, Dataset, Shapes, VOCSegmentation
 from encdec.decoders.fcn import FCN
 from encdec.encoders.resnet import ResNet, resnet18
-from encdec.errors import InputError
 from encdec.evaluate import evaluate, evaluator
 from encdec.experiment import Experiment
 from encdec.heads.pixel import Pixel
@@ -161,13 +159,5 @@ def train(job: Stages) -> list[dict[str, object]]:
     return rows
 
 
-def main() -> None:
-    args = sys.argv[1:]
-    name = "shapes" if not args or args[0].startswith("-") else args.pop(0)
-    if name not in DEFAULTS:
-        raise InputError(f"wanted one of {', '.join(DEFAULTS)}; got {name}")
-    train(flags.parse(Stages, args, default=DEFAULTS[name]))
-
-
 if __name__ == "__main__":
-    cli.guarded(main)
+    cli.guarded(lambda: train(flags.chosen(DEFAULTS)))

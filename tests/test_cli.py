@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encdec import cli
+from encdec import cli, flags, speed
 from encdec.data.border import Border
+from encdec.errors import InputError
 from encdec.experiment import Experiment
 from encdec.flags import parse
 
@@ -58,6 +59,20 @@ def test_unknown_overrides_are_named(tiny, tmp_path, call):
     one_line(err, "--optimizer.rat, 3", "perhaps --optimizer.rate FLOAT was meant", "--help")
 
 
+@pytest.mark.parametrize("words, steps", [([], 1), (["long"], 2), (["short"], 1)])
+def test_a_script_of_several_experiments_takes_its_word(words, steps, tiny, tmp_path, call):
+    several = {"short": tiny(steps=1), "long": tiny(steps=2)}
+    code, out, err = call(*words, "--workdir", tmp_path, experiment=several)
+    assert code == 0, err
+    assert f"step {steps}/{steps}" in out
+
+
+def test_a_word_of_none_of_them_is_refused(tiny, call):
+    code, _, err = call("longer", experiment={"short": tiny(), "long": tiny()})
+    assert code == 2
+    one_line(err, "short, long", "got longer")
+
+
 @pytest.mark.parametrize(
     "before, args, after",
     [
@@ -72,8 +87,8 @@ def test_unknown_overrides_are_named(tiny, tmp_path, call):
 )
 def test_a_border_is_set_changed_and_left_out_by_flags(before, args, after, tiny):
     default = tiny(data=dataclasses.replace(tiny().data, border=before))
-    for flags in ([*args, "--steps", "7"], ["--steps", "7", *args]):
-        experiment = parse(Experiment, flags, default=default)
+    for line in ([*args, "--steps", "7"], ["--steps", "7", *args]):
+        experiment = parse(Experiment, line, default=default)
         assert (experiment.steps, experiment.data.border) == (7, after)
 
 
@@ -276,7 +291,8 @@ def test_predict_names_a_folder_that_cannot_be_made(finished, tmp_path, call):
 
 def test_predict_names_an_image_that_cannot_be_read(finished, tmp_path, call):
     (tmp_path / "cut.png").write_bytes(b"\x89PNG")
-    code, _, err = call("predict", tmp_path / "cut.png", "--run", finished)
+    asked = ("predict", tmp_path / "cut.png", "--run", finished, "--out", tmp_path / "out")
+    code, _, err = call(*asked)
     assert code == 2
     one_line(err, "cut.png")
 
@@ -288,17 +304,43 @@ def test_another_experiment_in_the_folder_is_refused_by_its_flag(finished, tiny,
     one_line(err, "--seed", "another --workdir")
 
 
-def test_summary_counts_parameters_and_the_memory_of_a_batch(finished, call):
+def test_summary_counts_parameters_memory_and_time_of_a_batch(finished, call, monkeypatch):
+    monkeypatch.setattr(speed, "training_speed", lambda: (1e9, 0.0))
     code, out, _ = call("summary", "--run", finished)
     assert code == 0 and "1,784" in out and "\ntraining on 4 images: about " in out
+    assert "1.0 GFLOP/s" in out.splitlines()[-1] and "for 8 steps" in out.splitlines()[-1]
 
 
 def test_help_and_unknown_commands(call):
     code, out, _ = call("--help")
-    assert code == 0 and all(f"{name}:" in out for name in ("evaluate", "predict", "check"))
+    assert code == 0 and all(f"\n  {name} " in out for name in ("evaluate", "predict", "check"))
+    assert call()[:2] == (0, out)
     code, _, err = call("fly")
     assert code == 2
     one_line(err, "evaluate, predict", "fly")
+
+
+@pytest.mark.parametrize(
+    "args, meant",
+    [
+        (("predcit",), "predict"),
+        (("check", "CamVid"), "camvid"),
+        (("check", "shape"), "shapes"),
+    ],
+)
+def test_the_nearest_word_is_named(args, meant, call):
+    code, _, err = call(*args)
+    assert code == 2
+    one_line(err, f"; perhaps {meant} was meant")
+
+
+def test_the_nearest_word_of_a_script_is_named(tiny, call, monkeypatch):
+    code, _, err = call("shrot", experiment={"short": tiny(), "long": tiny()})
+    assert code == 2
+    one_line(err, "; perhaps short was meant")
+    monkeypatch.setattr(sys, "argv", ["compare.py", "camvdi"])
+    with pytest.raises(InputError, match="; perhaps camvid was meant"):
+        flags.chosen({"shapes": tiny(), "camvid": tiny()})
 
 
 def test_an_interrupt_is_a_line_and_code_130(call, monkeypatch):
@@ -325,3 +367,22 @@ def test_a_script_of_its_own_process_fails_with_one_line(folder, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 2
     one_line(done.stderr, "masks/1.png", "cannot be read")
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (("check", "--help"), ("encdec check DATASET", "bccd")),
+        (("check", "bccd", "--help"), ("encdec check bccd", "--splits")),
+        (("predict", "--help"), ("encdec predict", "--tile")),
+        (("evaluate", "--help"), ("--run PATH",)),
+    ],
+)
+def test_help_is_help(args, words, call):
+    code, out, _ = call(*args)
+    assert not code and all(word in out for word in words)
+
+
+def test_help_of_a_run_lists_the_flags_of_its_experiment(finished, call):
+    code, out, _ = call("evaluate", "--run", finished, "--help")
+    assert not code and "--data.split" in out and "--model.encoder" in out

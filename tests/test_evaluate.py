@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 import encdec
+from encdec import metrics
 from encdec.data.datasets import Folder
-from encdec.evaluate import evaluate, evaluator, samples
+from encdec.evaluate import Seen, evaluate, evaluator
+from encdec.predict import predict
 from encdec.train.loop import first_state
 
 SIZES = ((30, 40), (64, 33), (32, 32), (20, 64), (31, 31))
@@ -80,11 +82,30 @@ def test_evaluation_changes_no_variable(tiny, variables):
     assert 0 <= scores["mean_iou"] <= scores["pixel_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("number, wanted", [(1, [0]), (3, [0, 2, 4]), (9, [0, 1, 2, 3, 4])])
-def test_samples_are_spread_over_the_split(number, wanted, tiny, variables):
-    found, source = samples(tiny(), variables, number), tiny().data.source("val")
-    assert len(found) == len(wanted)
-    for (image, label, guess), i in zip(found, wanted, strict=True):
-        np.testing.assert_array_equal(image, source[i]["image"])
-        np.testing.assert_array_equal(label, source[i]["label"])
-        assert guess.shape == label.shape and guess.dtype == np.uint8 and guess.max() < 8
+@pytest.mark.parametrize("change", [{}, {"batch": 8}, {"driver": "pmap"}])
+def test_what_is_seen_of_each_image_is_its_own_mean_iou(change, tiny, variables, folder):
+    experiment = tiny(data=folder, **change)
+    seen, step = Seen(), evaluator(experiment)
+    evaluate(experiment, variables, step, None, seen)
+    assert list(seen.images) == list(range(len(SIZES)))
+    for i, size in enumerate(SIZES):
+        found = predict(experiment.model, variables, folder.source("all")[i]["image"])
+        sums = confusion_matrix(folder.source("all")[i]["label"], found)
+        assert seen.images[i] == pytest.approx(metrics.scores({"confusion": sums})["mean_iou"])
+        assert sums.sum() == (size[0] - 1) * size[1]
+    assert seen.confusion.shape == (8, 8)
+    assert seen.confusion.sum() == sum((rows - 1) * columns for rows, columns in SIZES)
+
+
+def confusion_matrix(label, found):
+    sums = np.zeros((8, 8), np.int64)
+    np.add.at(sums, (label[label != 255], found[label != 255]), 1)
+    return sums
+
+
+def test_of_objects_the_f1_of_each_image_is_seen(detector):
+    one = detector("retinanet")
+    seen = Seen()
+    evaluate(one, first_state(one).variables(), evaluator(one), None, seen)
+    assert seen.confusion is None and seen.images
+    assert all(0 <= score <= 1 for score in seen.images.values())

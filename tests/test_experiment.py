@@ -2,15 +2,20 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+import encdec
 from encdec.data.border import Border
 from encdec.data.datasets import TFDS
 from encdec.errors import InputError
-from encdec.experiment import differences, from_json, load, to_json
+from encdec.experiment import check_classes, differences, from_json, load, to_json
+from encdec.train.loop import variables_of
 from encdec.train.optimizer import Optimizer
 
 SCRIPTS = sorted(path for path in (Path(__file__).parent.parent / "experiments").glob("*_*.py"))
@@ -20,7 +25,11 @@ def scripted(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.experiment()
+    given = {"seed": 0}
+    if hasattr(module, "FORMS"):  # of one job several experiments
+        given |= {"job": next(iter(module.DEFAULTS.values())), "form": list(module.FORMS)[-1]}
+    wanted = inspect.signature(module.experiment).parameters
+    return module.experiment(**{name: given[name] for name in wanted if name in given})
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -84,7 +93,7 @@ def test_differences_are_named_as_flags(tiny):
         seed=4,
         log_every=7,
         model=model,
-        data=dataclasses.replace(one.data, size=48),
+        data=dataclasses.replace(one.data, size=48, root=Path("elsewhere")),
         optimizer=dataclasses.replace(one.optimizer, rate=3.0),
     )
     flags = differences(to_json(one), to_json(other))
@@ -93,6 +102,7 @@ def test_differences_are_named_as_flags(tiny):
         "--log-every",
         "--model.decoder.channels",
         "--data.size",
+        "--data.root",
         "--optimizer.rate",
     ]
     assert sorted(flags) == sorted(wanted) and not differences(to_json(one), to_json(one))
@@ -114,6 +124,21 @@ def test_counts_below_one_are_refused(name, tiny):
 
 def test_a_run_is_loaded_from_its_folder(finished, tiny):
     assert load(finished) == tiny(tensorboard=True)
+
+
+def test_what_a_run_learned_is_loaded_with_it(finished, tiny):
+    experiment, variables = encdec.load_run(finished)
+    assert experiment == tiny(tensorboard=True)
+    learned = variables_of(experiment, finished)
+    assert jax.tree.all(jax.tree.map(np.array_equal, variables, learned))
+
+
+def test_a_head_with_masks_wants_a_task_with_them(detector):
+    ours, without = detector("masks"), detector("rcnn")
+    check_classes(ours)
+    for head, task in ((ours, without), (without, ours)):
+        with pytest.raises(InputError, match="say --task.masks"):
+            check_classes(dataclasses.replace(head, task=task.task))
 
 
 @pytest.mark.parametrize("text", [None, "", '{"is": "encdec.exp', '{"steps": 3}', "[]"])

@@ -18,13 +18,17 @@ from encdec import cli, weights
 from encdec.data.datasets import CAMVID
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
-from encdec.experiment import Experiment, to_json
+from encdec.experiment import Experiment, check_classes, to_json
 from encdec.flags import parse
 from encdec.summary import parameters
-from encdec.train.loop import check_classes, variables_of
+from encdec.train.loop import variables_of
 from encdec.train.step import create_state, train_step
 
-SCRIPTS = sorted((Path(__file__).parent.parent / "experiments").glob("*_*.py"))
+SCRIPTS = sorted(
+    path
+    for path in (Path(__file__).parent.parent / "experiments").glob("*_*.py")
+    if "cli.main(" in path.read_text()  # the others train several networks
+)
 COMPARED = [path for path in SCRIPTS if path.stem.startswith(("camvid", "shapes"))]
 VOC = [path for path in SCRIPTS if path.stem.startswith("voc")]
 DEFAULT = {"camvid_fcn8s"}  # the others take half a minute each: -m slow
@@ -78,18 +82,17 @@ def test_the_stages_train_as_the_scripts_of_the_published_nets_do(stage, name):
     assert (staged["start"] is None) == (alone["start"] is None) == (stage == 0)
 
 
+def toy(job, tiny, folder):
+    """The job at toy size."""
+    encoder = ResNet((1, 1, 1, 1), width=4)
+    small = {"data": tiny.data, "augment": tiny.augment, "encoder": encoder, "steps": 2, "batch": 4}
+    return dataclasses.replace(job, workdir=folder, **small)
+
+
 def test_three_stages_at_toy_size(tiny, tmp_path, capsys):
     """Each starts from the one before; a second call trains nothing."""
     stages = script(SCRIPTS[0].parent / "stages.py")
-    job = dataclasses.replace(
-        stages.DEFAULTS["shapes"],
-        data=tiny().data,
-        augment=tiny().augment,
-        encoder=ResNet((1, 1, 1, 1), width=4),
-        steps=2,
-        batch=4,
-        workdir=tmp_path,
-    )
+    job = toy(stages.DEFAULTS["shapes"], tiny(), tmp_path)
     rows = stages.train(job)
     assert [row["starts from"] for row in rows] == ["random weights", "FCN-32s", "FCN-16s"]
     assert capsys.readouterr().out.count("step 1/2") == 3
@@ -188,6 +191,33 @@ def test_the_flags_of_the_papers_unet_are_in_its_script():
     assert sum(parameters(experiment.model).values()) == 31_030_658
 
 
+@pytest.mark.slow
+def test_a_comparison_at_toy_size(tiny, tmp_path, capsys):
+    """All five decoders; a second call trains nothing, and writes the same table."""
+    compare = script(SCRIPTS[0].parent / "compare.py")
+    job = toy(compare.SHAPES, tiny(), tmp_path)
+    rows = compare.compare(job)
+    assert [row["model"] for row in rows] == ["FCN-32s", "FCN-16s", "FCN-8s", "U-Net", "FPN"]
+    assert capsys.readouterr().out.count("step 1/2") == 5
+    again = compare.compare(job)
+    assert again == rows and "step 1/2" not in capsys.readouterr().out
+    assert {"pixel accuracy", "mean IoU", "boundary F", "decoder + head"} <= set(rows[0])
+    assert "only the decoder differs" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "comparison.png").exists() and (tmp_path / "differences.png").exists()
+
+
+def test_a_sample_of_a_comparison_at_toy_size(tiny, tmp_path, monkeypatch, capsys):
+    compare = script(SCRIPTS[0].parent / "compare.py")
+    two = dict.fromkeys(("FCN-8s", "FPN"), tiny().model)
+    monkeypatch.setattr(compare, "models", lambda encoder, classes: two)
+    data, augment = tiny().data, tiny().augment
+    job = dataclasses.replace(
+        compare.SHAPES, data=data, augment=augment, steps=2, batch=4, workdir=tmp_path
+    )
+    assert [row["model"] for row in compare.compare(job)] == ["FCN-8s", "FPN"]
+    assert "only the decoder differs" in (tmp_path / "report.html").read_text()
+
+
 def test_a_comparison_has_at_least_one_seed():
     compare = script(SCRIPTS[0].parent / "compare.py")
     with pytest.raises(InputError, match="--seeds must be at least 1; got 0"):
@@ -196,16 +226,25 @@ def test_a_comparison_has_at_least_one_seed():
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_the_step_at_full_size_fits_together(path):
-    """Shapes alone: nothing is compiled."""
-    experiment = script(path).experiment()
+    assert "loss" in traced(script(path).experiment())
+
+
+def traced(experiment):
+    """Losses of a step, as shapes alone: nothing is compiled. The state keeps its shapes."""
     check_classes(experiment)
     b, canvas = experiment.batch, experiment.data.canvas
     batch = {
         "image": jax.ShapeDtypeStruct((b, *canvas, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((b, *canvas), jnp.uint8),
         "size": jax.ShapeDtypeStruct((b, 2), jnp.int32),
         "index": jax.ShapeDtypeStruct((b,), jnp.int32),
     }
+    n = (b, experiment.data.max_boxes)
+    every = {"label": {"label": ((b, *canvas), jnp.uint8)}}
+    every["instances"] = {"instances": ((b, *canvas), jnp.int32), "ids": (n, jnp.int32)}
+    every["boxes"] = {"boxes": ((*n, 4), jnp.float32), "classes": (n, jnp.int32)}
+    every["boxes"] |= {name: (n, bool) for name in ("box_mask", "crowd")}
+    for key in set(experiment.task.keys) & set(every):
+        batch |= {name: jax.ShapeDtypeStruct(*made) for name, made in every[key].items()}
     model, optimizer, steps = experiment.model, experiment.optimizer, experiment.steps
     shape = (1, *experiment.augment.size, 3)
     state = jax.eval_shape(lambda: create_state(model, optimizer, shape, 0, steps))
@@ -222,6 +261,7 @@ def test_the_step_at_full_size_fits_together(path):
         lambda x: (x.shape, x.dtype), state
     )
     assert losses["loss"].shape == ()
+    return set(losses)
 
 
 @pytest.mark.parametrize(

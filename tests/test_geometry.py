@@ -3,8 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from encdec import papers
+from encdec.anchors import pyramid
 from encdec.decoders.fcn import FCN
-from encdec.decoders.fpn import FPN
+from encdec.decoders.fpn import FPN, Strided, Subsample
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.densenet import DenseNet
 from encdec.encoders.mobilenet import MobileNetV2
@@ -12,9 +14,16 @@ from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet, resnet18, resnet50
 from encdec.encoders.vgg import VGG, vgg16
 from encdec.geometry import Geometry, geometry, next_good_size
+from encdec.heads.dense import Dense
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
+
+
+def one(strides):
+    """Anchors, one a cell."""
+    return pyramid((8.0,) * len(strides), strides, ratios=(1.0,))
+
 
 PAPER = EncoderDecoder(Plain(padded=False), UNet(refine=DoubleConv(padded=False)), Pixel(2))
 
@@ -34,6 +43,12 @@ def test_padded_nets_take_every_size_and_have_no_margin():
 def test_next_good_sizes_are_found_by_axis():
     assert next_good_size(PAPER, (100, 573)) == (188, 588)
     assert next_good_size(EncoderDecoder(resnet18(), FPN(), Merge()), (33, 1)) == (33, 1)
+
+
+def test_a_net_that_predicts_boxes_answers_for_the_whole_image():
+    geo = geometry(papers.retinanet(5, resnet18()), (375, 501))
+    assert (geo.input, geo.output, geo.margin, geo.stride) == ((375, 501), (375, 501), (0, 0), 8)
+    assert geometry(papers.ssd300(5), (300, 64)).input == (300, 257)
 
 
 @pytest.mark.parametrize("stride, encoder, field", [(32, vgg16(), 212), (32, resnet50(), 427)])
@@ -69,6 +84,25 @@ NETS = {
     "plain fpn, no top-down": (
         EncoderDecoder(PLAIN, FPN((1, 2, 4), 1, merge="skip"), Merge(1, 1, norm="none")), 4
     ),
+    "plain retinanet": (
+        EncoderDecoder(
+            PLAIN, FPN((2, 4), 1, coarser=Strided()), Dense(1, one((2, 4, 8, 16)), 1, 1)
+        ), 16
+    ),
+    "plain retinanet, of the pyramid": (
+        EncoderDecoder(
+            PLAIN,
+            FPN((2, 4), 1, coarser=Strided(levels=1, source="pyramid")),
+            Dense(1, one((2, 4, 8)), 1, 1),
+        ), 8
+    ),
+    "plain rpn": (
+        EncoderDecoder(
+            PLAIN,
+            FPN((2, 4), 1, coarser=Subsample()),
+            Dense(1, one((2, 4, 8)), 1, 1, together=True, kernel=1),
+        ), 8
+    ),
     "vgg fcn": (EncoderDecoder(VGG((1, 2), (1, 1)), FCN((2, 4), 1), Pixel(1, scores=True)), 4),
     "resnet unet": (
         EncoderDecoder(RESNET, UNet((2, 4, 8), (1, 1, 1), finest=1), Pixel(1)), 8
@@ -100,7 +134,7 @@ def averaging(model, images):
 
 
 def footprint(model, period):
-    """Most rows of the image that one row of logits depends on, over all phases."""
+    """Most rows of the image that one row of logits depends on, over all phases and levels."""
     field = geometry(model, (64, 64), channels=1).receptive_field
     # Room for the field on both sides of the rows that are looked at; columns only where needed.
     rows, columns = next_good_size(model, (2 * field + 4 * period, 1))
@@ -108,9 +142,14 @@ def footprint(model, period):
     variables = averaging(model, ramp)
 
     def middle(images):
-        logits = model.apply(variables, images)["logits"][0, :, 0, 0]
-        start = logits.shape[0] // 2 // period * period
-        return logits[start : start + period]
+        outputs = model.apply(variables, images)
+        levels = {s: x[0, :, 0] for s, x in outputs.get("class", {}).items()}  # of one column
+        phases = []
+        for stride, rows in (levels or {1: outputs["logits"][0, :, 0, 0]}).items():
+            count = period // stride
+            start = rows.shape[0] // 2 // count * count
+            phases.append(rows[start : start + count])
+        return jnp.concatenate(phases)
 
     # Max pooling passes a gradient to its largest input: a rising ramp shows the last rows that
     # are seen, a falling one the first.

@@ -147,11 +147,16 @@ def test_max_pool_has_linens_numbers_rounding_up(size, ties, dtype):
     "size, dtype", [((6, 8), F32), ((7, 5), F32), ((1, 1), F32), ((7, 6), BF16)]
 )
 @pytest.mark.parametrize("ties", [False, True])
-def test_max_pool_3x3_has_linens_numbers(size, ties, dtype):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_max_pool_3x3_has_linens_numbers(size, ties, dtype, stride):
     x = draw(2, *size, 3, dtype=dtype)
     x = jnp.round(x) if ties else x
     pad = ((1, 1), (1, 1))
-    agree(layers.max_pool_3x3, lambda x: nn.max_pool(x, (3, 3), (2, 2), pad), x)
+    agree(
+        lambda x: layers.max_pool_3x3(x, stride),
+        lambda x: nn.max_pool(x, (3, 3), (stride, stride), pad),
+        x,
+    )
 
 
 @pytest.mark.parametrize("factor, dtype", [(2, F32), (3, F32), (2, BF16)])

@@ -307,3 +307,12 @@ def test_150_classes_at_512_hold_no_second_copy_of_the_logits(name):
     sizes = program.memory_analysis()
     assert sizes.output_size_in_bytes < 1.01 * copy
     assert sizes.temp_size_in_bytes < 0.05 * copy
+
+
+def test_smooth_l1_is_square_below_beta_and_straight_above():
+    x = jnp.array([0, 1 / 18, 1 / 9, -1 / 9, 1, -3])
+    values, slopes = jax.vmap(jax.value_and_grad(lambda x: losses.smooth_l1(x, 1 / 9)))(x)
+    np.testing.assert_allclose(
+        values, [0, 0.0138889, 0.0555556, 0.0555556, 1 - 1 / 18, 3 - 1 / 18], rtol=1e-5
+    )
+    np.testing.assert_allclose(slopes, [0, 0.5, 1, -1, 1, -1], rtol=1e-6)

@@ -13,6 +13,10 @@ from encdec import markup
         markup.facts({"<a> & b": "<a> & b"}),
         markup.table([{"model": "<a> & b"}], ["model"]),
         markup.figure(np.zeros((2, 2, 3), np.uint8), "<a> & b"),
+        markup.figure([np.zeros((2, 2, 3), np.uint8)] * 2, "<a> & b"),
+        markup.tiles({"<a> & b": "<a> & b"}),
+        markup.folded({"<a> & b": "<a> & b"}),
+        markup.matrix(np.full((1, 1), 100.0), [("<a> & b", (0, 0, 0))]),
     ],
 )
 def test_text_is_escaped(html):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from encdec import papers
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet
@@ -11,7 +12,7 @@ from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet, resnet18
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
-from encdec.memory import forward_memory, step_memory
+from encdec.memory import Sum, forward_memory, step_memory
 from encdec.model import EncoderDecoder
 from encdec.tasks.segment import Segment
 from encdec.train.optimizer import Optimizer
@@ -24,9 +25,9 @@ FCN8S = EncoderDecoder(SMALL, FCN((8, 16, 32), 4), Pixel(4, scores=True))
 PYRAMID = EncoderDecoder(Plain((8, 16), norm="batch"), FPN((1, 2), 16), Merge(4, 16))
 
 
-def compiled(model, size, batch, optimizer):
+def compiled(model, size, batch, optimizer, task=None):
     """What XLA says of the compiled step, as `Compiled.memory` counts it."""
-    task = Segment(model.head.classes)
+    task = task or Segment(model.head.classes)
     step = partial(
         train_step,
         model=model,
@@ -84,6 +85,15 @@ GRID = {
 def test_memory_over_sizes_and_batches(name, size, batch):
     predicted = step_memory(GRID[name], size, batch)
     assert predicted == pytest.approx(compiled(GRID[name], size, batch, Optimizer()), rel=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["retinanet", "fpn_rpn", "fpn_masks"])
+def test_memory_of_nets_that_predict_boxes(name):
+    """With a loss that reads all outputs, as matching and sampling are not in it."""
+    model = papers.retinanet(5, SMALL) if name == "retinanet" else getattr(papers, name)(SMALL)
+    predicted = step_memory(model, (96, 64), 2)
+    assert predicted == pytest.approx(compiled(model, (96, 64), 2, Optimizer(), Sum()), rel=0.25)
 
 
 @pytest.mark.slow

@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from encdec import parallel
+from encdec.anchors import Anchors
 from encdec.decoders.fcn import FCN
-from encdec.decoders.fpn import FPN, Lateral
+from encdec.decoders.fpn import FPN, Lateral, Strided
+from encdec.decoders.topdown import Copy
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.convnext import convnext_base, convnext_small, convnext_tiny
 from encdec.encoders.densenet import densenet121
@@ -26,7 +29,9 @@ from encdec.encoders.resnet import (
 )
 from encdec.encoders.vgg import vgg11, vgg13, vgg16, vgg19
 from encdec.errors import InputError
+from encdec.heads.dense import Dense
 from encdec.heads.merge import Merge
+from encdec.heads.per_level import PerLevel
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
 from encdec.train.state import count
@@ -245,6 +250,11 @@ def test_four_devices_give_the_logits_and_gradients_of_one():
     jax.tree.map(lambda a, b: close(a[0], b), split[2], stats)
 
 
+def kinds(strides):
+    """Anchors, two a cell."""
+    return Anchors(tuple((s, ((8.0, 8.0), (16.0, 16.0))) for s in strides))
+
+
 def products(jaxpr):
     """Types of the operands of every convolution and dot, inner programs included."""
     for equation in jaxpr.eqns:
@@ -263,14 +273,20 @@ def products(jaxpr):
         (UNet((2, 4, 8), (6, 5, 4), finest=1, refine=DoubleConv(norm="batch")), Pixel(3)),
         (FPN((2, 4, 8), 8), Merge(3, 8)),
         (UNet((2, 4, 8), (6, 5)), Pixel(3, upsample="learned")),
+        (FPN((4, 8), 8, coarser=Strided()), Dense(3, kinds((4, 8, 16, 32)), 1, 8)),
+        (
+            FPN((2, 4, 8), lateral=Copy(), merge="skip", output=Copy()),
+            PerLevel(3, kinds((2, 4, 8)), 20.0),
+        ),
     ],
-    ids=["fcn", "unet", "fpn", "learned"],
+    ids=["fcn", "unet", "fpn", "learned", "retinanet", "ssd"],
 )
 @pytest.mark.parametrize("dtype", ["bfloat16", None])
 def test_dtype_is_of_every_product_and_parameters_stay_float32(decoder, head, dtype):
     model = EncoderDecoder(ResNet((1, 1), width=4), decoder, head, dtype=dtype)
     outputs, variables = evaluate(model, shape((16, 16)))
-    assert outputs["logits"].dtype == (dtype or "float32")
+    outputs.pop("anchors", None)  # pixels, always float32
+    assert {x.dtype.name for x in jax.tree.leaves(outputs)} == {dtype or "float32"}
     assert {x.dtype.name for x in jax.tree.leaves(variables)} == {"float32"}
     program = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))
     found = list(products(program(variables, shape((16, 16))).jaxpr))
@@ -298,6 +314,28 @@ def test_parts_that_do_not_fit_are_one_clear_error(decoder, head, message):
     with pytest.raises(InputError, match=message) as caught:
         evaluate(EncoderDecoder(ResNet((1, 1), width=2), decoder, head), shape((16, 16)))
     assert "\n" not in str(caught.value)
+
+
+class Told(nn.Module):
+    """A head that says whether it was given targets."""
+
+    classes: int = 1
+
+    @nn.compact
+    def __call__(self, maps, *, size, train, targets=None):
+        count = jnp.float32(-1 if targets is None else targets["boxes"].shape[1])
+        return {"given": count, "by stride": maps}
+
+
+def test_targets_are_given_to_the_head_if_there_are_any():
+    model = TINY.clone(head=Told())
+    targets = {"boxes": jnp.zeros((1, 7, 4))}
+    outputs, variables = evaluate(model, shape((8, 8)))
+    assert set(outputs["by stride"]) == {1} and "head" not in variables["params"]
+    images = jnp.zeros((1, 8, 8, 3))
+    variables = variables_of(model, images)
+    assert model.apply(variables, images)["given"] == -1
+    assert model.apply(variables, images, targets=targets)["given"] == 7
 
 
 def test_weights_lie_under_the_three_parts():

@@ -71,7 +71,8 @@ def test_pmap_equals_jit(by_jit, by_pmap):
 
 
 def test_four_devices_equal_one(tiny, batches, by_jit, monkeypatch):
-    monkeypatch.setattr(parallel, "mesh", lambda: Mesh(np.array(jax.devices()[:1]), ("devices",)))
+    one = Mesh(np.array(jax.devices()[:1]), ("devices",))
+    monkeypatch.setattr(parallel, "mesh", lambda here=False: one)
     _, alone, state = drive(tiny(optimizer=SGD), parallel.jit, batches)
     assert len(state.step.devices()) == 1
     assert_close(by_jit[1], alone)

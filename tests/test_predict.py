@@ -14,7 +14,7 @@ from encdec.errors import InputError
 from encdec.geometry import geometry
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
-from encdec.predict import _filled, _walk, predict, predict_outputs, programs
+from encdec.predict import _filled, predict, predict_outputs, programs, walk
 from encdec.tiles import plan, shares
 from encdec.turns import versions
 
@@ -342,7 +342,7 @@ def test_memory_does_not_grow_with_the_image_but_for_its_results(model, tile):
         ]
         static = {"model": model, "window": grid.window, "shrink": 1, "turned": versions(())}
         places = jax.tree.map(jnp.asarray, places)
-        lowered = _walk.lower(variables, canvas, *places, **static, ids=None)
+        lowered = walk.lower(variables, canvas, *places, **static, ids=None)
         held.append(lowered.compile().memory_analysis().temp_size_in_bytes)
     assert held[1] < 1.2 * held[0] + 2**14
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl, the console and TensorBoard."""
+"""What is said of a run, and what of it stands when the run goes on; sinks: test_sinks.py."""
 
 import json
 import time
@@ -6,8 +6,8 @@ import time
 import pytest
 
 from encdec import report
-from encdec.errors import InputError
-from encdec.report import Report, flatten, history
+from encdec.report import Report, history
+from encdec.sinks import flatten
 
 
 def strictly(text):
@@ -21,13 +21,13 @@ def strictly(text):
 
 @pytest.fixture
 def made(tmp_path):
-    return Report(tmp_path, steps=10, batch=4, tensorboard=False)
+    return Report(tmp_path, steps=10, batch=4)
 
 
 def test_scores_that_do_not_exist_are_null_in_strict_json(made, capsys):
     made.train(1, {"loss": 0.5}, 1e-3)
     made.scores(1, "val", {"mean_iou": 0.25, "iou/3": float("nan")}, 1.0)
-    lines = strictly(made.path.read_text())
+    lines = strictly((made.folder / "metrics.jsonl").read_text())
     assert lines[0] == {"step": 1, "loss": 0.5, "rate": 1e-3}
     assert lines[1] == {"step": 1, "val": {"mean_iou": 0.25, "iou/3": None}}
     assert "val: mean_iou 0.2500" in capsys.readouterr().out
@@ -40,7 +40,7 @@ def test_speed_counts_from_the_line_before_and_without_evaluation(made, monkeypa
     made.train(6, {"loss": 1.0}, 0.1)
     made.scores(6, "val", {}, 48.0)
     made.train(7, {"loss": 1.0}, 0.1)
-    speeds = [line.get("images_per_s") for line in history(made.path.parent)]
+    speeds = [line.get("images_per_s") for line in history(made.folder)]
     assert speeds == [None, 2.0, None, 2.0]
     assert "step  7/10  loss 1.0000  2.0 images/s  0:06 left" in capsys.readouterr().out
 
@@ -48,10 +48,11 @@ def test_speed_counts_from_the_line_before_and_without_evaluation(made, monkeypa
 def test_a_resumed_run_drops_what_it_makes_again(made):
     for step in range(1, 6):
         made.train(step, {"loss": 1.0 / step}, 0.1)
-    with made.path.open("a") as file:
+    with (made.folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # cut short
     made.resume(3)
-    assert [line["step"] for line in strictly(made.path.read_text())] == [1, 2, 3]
+    lines = strictly((made.folder / "metrics.jsonl").read_text())
+    assert [line["step"] for line in lines] == [1, 2, 3]
 
 
 def test_a_folder_without_metrics_has_no_history(tmp_path):
@@ -63,23 +64,8 @@ def test_numbers_are_flattened_by_name():
     assert flatten(line) == {"step": 3, "val/mean_iou": 0.5}
 
 
-def test_events_are_written_when_asked(tmp_path, capsys):
-    asked = Report(tmp_path, steps=10, batch=4, tensorboard=True)
-    asked.train(1, {"loss": 0.5}, 1e-3)
-    asked.scores(1, "val", {"mean_iou": 0.25, "iou/3": float("nan")}, 1.0)
-    asked.close()
-    (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
-    assert b"val/mean_iou" in events.read_bytes() and b"loss" in events.read_bytes()
-
-
-def test_without_tensorboardx_one_line_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
-    with pytest.raises(InputError, match=r'pip install -e "\.\[log\]"'):
-        Report(tmp_path, steps=10, batch=4, tensorboard=True)
-
-
 def test_waiting_for_data_is_a_share_of_the_time_and_said_when_it_is_much(tmp_path, capsys):
-    made = Report(tmp_path, steps=10, batch=4, tensorboard=False)
+    made = Report(tmp_path, steps=10, batch=4)
     made.train(1, {"loss": 1.0}, 0.1)
     time.sleep(0.05)
     made.waited += 0.02

@@ -1,12 +1,14 @@
 import pytest
 
 from encdec import papers
+from encdec.anchors import pyramid
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import resnet18, resnet50
 from encdec.encoders.vgg import VGG
+from encdec.heads.dense import Dense
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.memory import step_memory
@@ -31,12 +33,22 @@ TINY = EncoderDecoder(Plain((3, 4)), FCN((1, 2), 2), Pixel(2, scores=True))
             {"encoder": 23_508_032, "decoder": 3_344_384, "head": 1_626_517},
         ),
         (
+            papers.retinanet(91),
+            3,
+            {"encoder": 23_508_032, "decoder": 3_868_672, "head": 6_691_415},
+        ),
+        (
+            papers.ssd300(91),
+            3,
+            {"encoder": 22_943_424, "decoder": 0, "head": 12_698_402},
+        ),
+        (
             EncoderDecoder(resnet18(), FCN((32,), 21), Pixel(21, scores=True)),
             3,
             {"encoder": 11_176_512, "decoder": 513 * 21, "head": 0},
         ),
     ],
-    ids=["unet", "fpn", "fcn32s"],
+    ids=["unet", "fpn", "retinanet", "ssd300", "fcn32s"],
 )
 def test_parameters_by_part(model, channels, expected):
     assert parameters(model, channels) == expected
@@ -76,6 +88,18 @@ def test_fixed_upsampling_has_work_and_no_parameters():
     assert found[2] == "0" and float(found[3]) > 0
     head = next(line.split() for line in lines if line.startswith("head/deconvolution"))
     assert head[2] == "0" and float(head[3]) > 0
+
+
+def test_summary_of_a_net_that_predicts_boxes():
+    """Its head's layers work on every level: 8x12 and 4x6 cells."""
+    head = Dense(5, pyramid((8.0, 16.0), (1, 2)), depth=1, channels=4)
+    model = EncoderDecoder(Plain((3, 4)), FPN((1, 2), 4), head)
+    text = summary(model, (8, 12), batch=2)
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
+    work = 2 * (8 * 12 + 4 * 6) * 9 * 4 * 15 / 1e6
+    assert rows["head/class_score"] == ["8x12x15", "555", f"{work:,.1f}"]
+    assert "output (8, 12), margin (0, 0), stride 1" in text
+    assert text.splitlines()[-1].startswith("training on 2 images: about ")
 
 
 def test_summary_of_an_unpadded_net_is_of_the_next_good_size():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from encdec.table import show, table
+from encdec.table import show, spread, table
 
 ROWS = [
     {"model": "FCN-32s", "merged": None, "decoder parameters": 14343, "mean IoU": (0.41, 0.012)},
@@ -14,6 +14,19 @@ def test_the_table_is_aligned_markdown_with_the_best_in_bold():
     assert len({len(line) for line in lines}) == 1
     assert lines[1].endswith("-: |") and lines[1].startswith("| --")
     assert "**0.710 ± 0.010**" in lines[3] and "a\\|b" in lines[3] and "–" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("values", "cell"),
+    [
+        ([0.5], 0.5),
+        ([0.4, 0.6], (0.5, pytest.approx(0.02**0.5))),
+        ([float("nan"), 0.5], None),
+        ([float("nan")], None),
+    ],
+)
+def test_values_of_several_runs_are_a_cell(values, cell):
+    assert spread(values) == cell
 
 
 @pytest.mark.parametrize(

@@ -42,14 +42,16 @@ def limited(monkeypatch):
     differs="",
 )
 def test_the_mirror_does_not_repeat_the_edge():
-    assert extended(4, 3, 10, "reflect").tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
+    assert extended(np.arange(-3, 7), 4, "reflect").tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("mode", ["edge", "reflect"])
 @pytest.mark.parametrize("length, before, total", [(1, 3, 9), (2, 7, 20), (5, 13, 40), (9, 0, 9)])
 def test_an_axis_is_extended_as_numpy_does(mode, length, before, total):
     wanted = np.pad(np.arange(length), (before, total - before - length), mode=mode)
-    np.testing.assert_array_equal(extended(length, before, total, mode), wanted)
+    np.testing.assert_array_equal(
+        extended(np.arange(-before, total - before), length, mode), wanted
+    )
 
 
 @pytest.mark.paper(

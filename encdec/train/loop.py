@@ -1,28 +1,32 @@
 """run(experiment, folder): restore, step, report, evaluate, save."""
 
-import math
+import signal
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from encdec import page, parallel
+from encdec import hosts, parallel
 from encdec.checkpoint import Checkpoints
+from encdec.data.faults import Faults, listed_in
 from encdec.data.pipeline import opened, train_batches
 from encdec.errors import InputError
-from encdec.evaluate import evaluate, evaluator, samples
-from encdec.experiment import Experiment, load
+from encdec.evaluate import Seen, evaluate, evaluator
+from encdec.experiment import Experiment, check_classes, load, to_json
 from encdec.model import EncoderDecoder
-from encdec.report import Report, history
-from encdec.train.folder import facts, open_folder
+from encdec.report import Report
+from encdec.train.compiling import compiling
+from encdec.train.folder import check_same, owned
+from encdec.train.page import predicted, write_page
 from encdec.train.state import State, count
 from encdec.train.step import create_state, train_step
+from encdec.train.stop import Cut, Stop, Stopped
 from encdec.weights.artefact import is_artefact, restore
 
 MEANINGS = ("mean", "std", "epsilon", "padding", "activation")
@@ -39,30 +43,34 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     Raises:
       InputError: the folder holds a run of another experiment; or the loss is no longer finite.
     """
-    parallel.check_batch(experiment.batch)
-    check_classes(experiment)
-    for split in dict.fromkeys(("train", experiment.data.split)):
-        opened(experiment.data, split)  # a missing one shows now, not after training
-    shapes = shapes_of_state(experiment)  # traces the net: one that cannot be takes no folder
+    with hosts.together():
+        parallel.check_batch(experiment.batch)
+        check_classes(experiment)
+        splits = dict.fromkeys(("train", experiment.data.split))
+        # A missing one shows now, not after training.
+        examples = {split: len(opened(experiment.data, split)) for split in splits}
+        shapes = shapes_of_state(experiment)  # traces the net: one that cannot be takes no folder
+    check_same(experiment, examples)
     if experiment.start is not None:
         shared(shapes, experiment)
-    if jax.process_index() == 0:
-        open_folder(experiment, folder)
-    report = Report(
-        folder, steps=experiment.steps, batch=experiment.batch, tensorboard=experiment.tensorboard
-    )
-    checkpoints = Checkpoints(folder / "checkpoints", keep=experiment.keep)
-    with closing(report), closing(checkpoints):  # interrupted, too, what is being saved is finished
+    # Nothing is opened that another process may be writing; interrupted, what is being saved is
+    # finished.
+    with (
+        owned(experiment, folder),
+        Stop() as stop,
+        closing(report_of(experiment, folder)) as report,
+        closing(checkpoints_of(experiment, folder)) as checkpoints,
+    ):
         state = checkpoints.restore(shapes) or first_state(experiment)
         start = int(state.step)
         if experiment.start is not None and not start:
             state = started(state, experiment)
         report.resume(start)
-        print(
-            f"{folder}: {count(state.params):,} parameters, {jax.device_count()} device(s)", end=""
-        )
-        print(f", from step {start}" if start else "", flush=True)
+        if hosts.is_first():
+            said = f"{folder}: {count(state.params):,} parameters, {jax.device_count()} device(s)"
+            print(said + (f", from step {start}" if start else ""), flush=True)
 
+        faults = Faults(experiment.data, folder / listed_in(jax.process_index()))
         step, scorer = trainer(experiment), evaluator(experiment)
         key = parallel.replicate(jax.random.key(experiment.seed))
         rate = experiment.optimizer.rate_at(experiment.steps)
@@ -72,52 +80,100 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
             seed=experiment.seed,
             start=start,
             shard=(jax.process_index(), jax.process_count()),
+            keys=experiment.task.keys,
+            faults=faults,
         )
         scores: dict[str, float] = {}
+        seen = Seen()
+
+        def score(number: int) -> None:
+            began = time.perf_counter()
+            with suppress(Cut), stop.cut_short():
+                last = seen if number == experiment.steps else None
+                scores.update(evaluate(experiment, state.variables(), scorer, faults, last))
+                seconds = time.perf_counter() - began
+                report.scores(number, experiment.data.split, scores, seconds)
+                if report.draws and experiment.pictures:
+                    drawn = predicted(experiment, state.variables(), scorer, faults)
+                    report.pictures(number, drawn, time.perf_counter() - began - seconds)
+
+        if is_due(experiment, start) and not report.has(start, experiment.data.split):
+            score(start)  # a signal had cut it short
         for number in range(start + 1, experiment.steps + 1):
             began = time.perf_counter()
             batch = next(batches)
             if state.step.is_ready():  # the devices have nothing to do
                 report.waited += time.perf_counter() - began
-            state, losses = step(state, batch, key)
-            last = number == experiment.steps
-            due = last or bool(
-                experiment.evaluate_every and number % experiment.evaluate_every == 0
-            )
-            saved = due or number % experiment.save_every == 0
+            with compiling("the step") if number == start + 1 else nullcontext():
+                state, losses = step(state, batch, key)
+            last, due = number == experiment.steps, is_due(experiment, number)
+            ended = stop.number or checkpoints.preempted(number)
+            saved = due or ended or number % experiment.save_every == 0
             said = last or number == start + 1 or number % experiment.log_every == 0
-            if said or saved:
-                check_finite(number, float(losses["loss"]), state.params if saved else {}, folder)
+            skipped = check_finite(experiment, state, folder) if said or saved else 0
             if said:
                 losses = {name: float(loss) for name, loss in losses.items()}
+                losses |= {"skipped": skipped} if skipped else {}
                 if number == start + 1:
                     losses["memory_mib"] = round(step.memory(state, batch, key) / 2**20, 1)
                 update = (number - 1) // experiment.optimizer.accumulate
                 report.train(number, losses, float(rate(update)))
-            if due:
-                began = time.perf_counter()
-                scores = evaluate(experiment, state.variables(), scorer)
-                seconds = time.perf_counter() - began
-                report.scores(number, experiment.data.split, scores, seconds)
+            scores.clear()
+            if due and not ended:
+                score(number)
             if saved:
-                checkpoints.save(state, scores if due else None)
+                checkpoints.save(state, scores or None)
+            if ended or stop.number:
+                checkpoints.save(state)
+                name = signal.Signals(stop.number or signal.SIGTERM).name
+                raise Stopped(
+                    stop.number or signal.SIGTERM,
+                    f"{name}: step {number} is saved; the same command goes on from it",
+                )
         if not scores:  # the run was complete before
-            scores = evaluate(experiment, state.variables(), scorer)
-    if jax.process_index() == 0:
-        write_page(experiment, folder, state.variables(), scores)
+            scores = evaluate(experiment, state.variables(), scorer, faults, seen)
+    if hosts.is_first():
+        write_page(experiment, folder, state.variables(), scores, scorer, faults, seen)
     return scores
 
 
-def check_finite(step: int, loss: float, params: Any, folder: Path) -> None:
-    """Raises InputError where the loss or a parameter is not finite: nothing of it is saved."""
-    wrong = "" if math.isfinite(loss) else f"the loss is {loss}"
-    if not all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(params))):
-        wrong = wrong or "a parameter is not finite"
-    if wrong:
+def report_of(experiment: Experiment, folder: Path) -> Report:
+    """The lines of the run."""
+    return Report(
+        folder,
+        steps=experiment.steps,
+        batch=experiment.batch,
+        tensorboard=experiment.tensorboard,
+        wandb=to_json(experiment) if experiment.wandb else None,
+    )
+
+
+def checkpoints_of(experiment: Experiment, folder: Path) -> Checkpoints:
+    """The checkpoints of the run."""
+    best = experiment.task.best_by
+    return Checkpoints(folder / "checkpoints", keep=experiment.keep, metric=best)
+
+
+def is_due(experiment: Experiment, step: int) -> bool:
+    """Whether the run is scored after that step."""
+    every = experiment.evaluate_every
+    return step == experiment.steps or bool(step and every and step % every == 0)
+
+
+def check_finite(experiment: Experiment, state: State, folder: Path) -> int:
+    """How many steps were not finite.
+
+    Raises:
+      InputError: the last ones in a row are as many as the run's patience.
+    """
+    in_a_row, skipped = (int(n) for n in state.bad)
+    if in_a_row >= experiment.patience:
         raise InputError(
-            f"{wrong} at step {step}: wanted finite numbers; lower --optimizer.rate (in another "
-            f"--workdir), or go on from {folder} after mending the data"
+            f"{in_a_row} steps in a row up to {int(state.step)} gave no finite numbers, and "
+            "changed nothing: lower --optimizer.rate (in another --workdir), or go on from "
+            f"{folder} after mending the data"
         )
+    return skipped
 
 
 def trainer(experiment: Experiment) -> parallel.Compiled:
@@ -153,6 +209,8 @@ def shapes_of_state(experiment: Experiment) -> State:
 def given(experiment: Experiment) -> Any:
     """Variables of `experiment.start`: the newest checkpoint of a run, or a folder of weights.
 
+    A run of this model's proposer gives the proposer; the rest starts where that run started.
+
     Raises:
       InputError: it is neither, or its encoder computes something else than ours from the same
         numbers.
@@ -161,6 +219,13 @@ def given(experiment: Experiment) -> Any:
     if not is_artefact(folder):
         run = load(folder)
         model, variables = run.model, variables_of(run, folder)
+        if ours.proposer is not None and model == ours.proposer:
+            first, alone = {}, ours.clone(proposer=None)
+            if run.start is not None:
+                first = given(replace(experiment, start=run.start, model=alone))
+            return {
+                kind: first.get(kind, {}) | {"proposer": tree} for kind, tree in variables.items()
+            }
     else:
         model, variables = restore(folder)
         if not isinstance(model, EncoderDecoder):
@@ -192,7 +257,8 @@ def started(state: State, experiment: Experiment) -> State:
         if paths:
             shown = [path.split("/", 1)[1] for path in paths]
             said += f"; {word}: {', '.join(shown[:6])}{' …' * (len(shown) > 6)}"
-    print(said, flush=True)
+    if hosts.is_first():
+        print(said, flush=True)
     taken = unflatten_dict(new | old, sep="/")
     params = taken.pop("params")
     ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
@@ -229,35 +295,3 @@ def variables_of(experiment: Experiment, folder: Path) -> Any:
     if state is None:
         raise InputError(f"wanted a checkpoint under {folder}; there is none yet: train first")
     return state.variables()
-
-
-def check_classes(experiment: Experiment) -> None:
-    """Raises InputError unless data, model and task speak of the same classes."""
-    names, head, task = experiment.data.classes, experiment.model.head, experiment.task
-    if not head.classes == task.classes == len(names) and task.mode == "multiclass":
-        raise InputError(
-            f"the data has {len(names)} classes ({', '.join(names[:4])}, …); got "
-            f"--model.head.classes {head.classes} and --task.classes {task.classes}: "
-            "make them equal"
-        )
-
-
-def write_page(
-    experiment: Experiment, folder: Path, variables: Any, scores: dict[str, float]
-) -> None:
-    """report.html of the run."""
-    names = experiment.data.classes
-    shown = samples(experiment, variables, 6)
-    page.write_run(
-        folder,
-        title=folder.name,
-        history=history(folder),
-        scores={name: value for name, value in scores.items() if not name.startswith("iou/")},
-        per_class={name: scores[f"iou/{i}"] for i, name in enumerate(names)},
-        samples=[
-            {"image": image, "label": label, "predictions": {"predicted": predicted}}
-            for image, label, predicted in shown
-        ],
-        classes=names,
-        facts=facts(folder),
-    )

@@ -8,12 +8,15 @@ from flax import struct
 
 @struct.dataclass
 class State:
-    """Attributes:
-    step: batches so far, int32 () — a Python int would compile the step twice.
-    params: float32 parameters by part: "encoder", "decoder", "head".
-    stats: the model's other collections, {"batch_stats": …} where it normalises by the batch.
-    opt: state of the optimizer.
-    ema: exponential moving average of the parameters; None where not asked for.
+    """What a step changes.
+
+    Attributes:
+      step: batches so far, int32 () — a Python int would compile the step twice.
+      params: float32 parameters by part: "encoder", "decoder", "head".
+      stats: the model's other collections, {"batch_stats": …} where it normalises by the batch.
+      opt: state of the optimizer.
+      ema: exponential moving average of the parameters; None where not asked for.
+      bad: steps that were not finite and changed nothing, int32 (2,): the last in a row, and all.
     """
 
     step: Any
@@ -21,6 +24,7 @@ class State:
     stats: Any
     opt: Any
     ema: Any = None
+    bad: Any = None
 
     def variables(self) -> dict[str, Any]:
         """What to evaluate with: averaged parameters where there are any."""

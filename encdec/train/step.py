@@ -1,12 +1,13 @@
 """train_step and eval_step: pure, one device's view."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from encdec import parallel
 from encdec.arrays import MAP, Batch
@@ -27,7 +28,8 @@ def create_state(
         params = variables.pop("params")
         opt = optimizer.chain(params, steps).init(params)
         ema = jax.tree.map(jnp.copy, params) if optimizer.ema else None
-        return State(jnp.zeros((), jnp.int32), params, variables, opt, ema)
+        bad = jnp.zeros(2, jnp.int32)
+        return State(jnp.zeros((), jnp.int32), params, variables, opt, ema, bad)
 
     return created(initial_key(seed))
 
@@ -47,6 +49,7 @@ def train_step(
     """One update from this device's rows of the batch.
 
     All randomness follows from the run's key, the step and an example's place in the global batch.
+    Where the loss, a gradient or a statistic is not finite, nothing but the step's number changes.
 
     Args:
       remat: keep the maps of each stride for the gradient, and compute what is between them again.
@@ -54,7 +57,7 @@ def train_step(
     Returns:
       The next state; and the losses by name, means over what counts in the global batch.
     """
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+    augment_key, dropout_key, sample_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
     batch = augment(augment_key, batch)
 
     def loss_fn(params: Any) -> tuple[Array, Any]:
@@ -64,12 +67,13 @@ def train_step(
             train=True,
             frozen=optimizer.freeze,
             mutable=list(state.stats),
-            rngs={"dropout": parallel.device_key(dropout_key)},
+            targets=batch if task.samples else None,
+            rngs={"dropout": parallel.device_key(dropout_key), "sample": sample_key},
         )
         # Sums over global counts: a mean of per-device means is wrong where pixels are ignored.
         shares = {
             name: total / jnp.maximum(parallel.psum(count), 1e-6)
-            for name, (total, count) in task.loss(outputs, batch).items()
+            for name, (total, count) in task.loss(outputs, batch, sample_key).items()
         }
         return sum(shares.values()), (shares, stats)
 
@@ -89,12 +93,23 @@ def train_step(
         rate = jnp.where(moved > 0, jnp.maximum(moved, 1 / (1 + step / optimizer.accumulate)), 0)
         ema = optax.incremental_update(params, ema, rate)
     losses = {"loss": sum(losses.values()), **losses}
-    return State(step, params, parallel.pmean(stats), opt, ema), losses
+    stats = parallel.pmean(stats)
+    good = finite((losses["loss"], grads, stats))
+    new = state.replace(params=params, stats=stats, opt=opt, ema=ema)
+    kept = jax.tree.map(partial(jnp.where, good), new, state)
+    bad = jnp.where(good, state.bad * jnp.array([0, 1]), state.bad + 1)
+    return kept.replace(step=step, bad=bad), losses
+
+
+def finite(tree: Any) -> Bool[Array, ""]:
+    """Whether all numbers of the arrays are."""
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
 def eval_step(
     variables: Any, batch: Batch, *, model: EncoderDecoder, task: Any
 ) -> dict[str, Array]:
-    """The task's integer sums over this batch, the same on every device."""
-    outputs = model.apply(variables, batch["image"], train=False)
-    return parallel.psum(task.measure(outputs, batch))
+    """What the task measures of this batch, and of each of its images, the same on every device."""
+    targets = {"size": batch["size"]} if task.samples else None
+    outputs = model.apply(variables, batch["image"], train=False, targets=targets)
+    return task.measure(outputs, batch) | task.each(outputs, batch)

@@ -8,7 +8,7 @@ import pytest
 
 from encdec.errors import InputError
 from encdec.experiment import from_json
-from encdec.train.folder import environment, facts, open_folder
+from encdec.train.folder import environment, facts, open_folder, settings, write_whole
 
 
 def test_the_folder_holds_experiment_environment_and_script(tiny, tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_the_folder_holds_experiment_environment_and_script(tiny, tmp_path, monk
     assert (run / "mine.py").read_text() == "# the script\n"
     found = json.loads((run / "environment.json").read_text())
     assert found["command"] == "mine.py --steps 8" and found["devices"] == "4 x cpu"
-    assert set(facts(run)) == set(found) | {"experiment"}
+    assert facts(run) == found and '"seed": 0' in settings(run)["every field"]
 
 
 def test_a_machine_without_git_has_an_unknown_commit(monkeypatch):
@@ -80,6 +80,18 @@ def test_a_damaged_experiment_is_refused_with_its_path(tiny, tmp_path):
     (tmp_path / "experiment.json").write_text('{"is": "encd')
     with pytest.raises(InputError, match="experiment.json"):
         open_folder(tiny(), tmp_path)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    def killed():
+        yield "af"
+        raise KeyboardInterrupt
+
+    path = tmp_path / "metrics.jsonl"
+    write_whole(path, "before")
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, killed())
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tiny, tmp_path):

@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -115,6 +114,7 @@ def test_its_checkpoint_gives_the_scores_that_it_reported(tiny, finished):
 def test_the_folder_holds_what_was_promised(finished):
     names = {path.name for path in finished.iterdir()}
     promised = {"experiment.json", "environment.json", "metrics.jsonl", "checkpoints"}
+    promised |= {"metrics.csv", "evaluation.json"}
     assert promised | {"report.html", "tensorboard"} <= names
     assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
 
@@ -138,44 +138,62 @@ def test_a_border_weighs_the_loss(tiny, finished, tmp_path):
     assert all(abs(one["loss"] - other["loss"]) > 1e-3 for one, other in pairs)
 
 
+@pytest.fixture
+def spoiled(monkeypatch):
+    """Makes the pixels' weights of some batches, counted from 1, something else than 1."""
+
+    def of(steps, value):
+        read = loop.train_batches
+
+        def changed(*args, start=0, **settings):
+            for step, batch in enumerate(read(*args, start=start, **settings), start + 1):
+                weight = np.ones(batch["label"].shape, np.float32)
+                yield batch | {"weight": weight * (value if step in steps else 1)}
+
+        monkeypatch.setattr(loop, "train_batches", changed)
+
+    return of
+
+
 @pytest.mark.parametrize(
-    "save_every, loss, said, newest",
-    [
-        (1, NAN, "the loss is nan at step 6", 5),
-        (4, float("inf"), "the loss is inf at step 8", 4),
-        (1, 1.0, "a parameter is not finite at step 6", 5),
-    ],
+    "value, driver, more",
+    [(NAN, "jit", {}), (float("inf"), "pmap", {"optimizer": Optimizer(ema=0.9, clip=1.0)})],
 )
-def test_numbers_that_are_not_finite_stop_the_run_and_are_not_saved(
-    save_every, loss, said, newest, tiny, tmp_path, monkeypatch
+def test_a_step_that_is_not_finite_changes_nothing(value, driver, more, tiny, tmp_path, spoiled):
+    """BatchNorm's statistics, the optimizer's state and the average included; it is counted."""
+    spoiled([3, 6], value)
+    experiment = tiny(save_every=1, steps=6, driver=driver, **more)
+    run(experiment, tmp_path)
+    assert [line.get("skipped", 0) for line in history(tmp_path)] == [0, 0, 1, 1, 1, 2, 0]
+    assert not np.isfinite(history(tmp_path)[2]["loss"] or NAN)
+    after = state_of(experiment, tmp_path)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.manager.delete(6)
+    checkpoints.close()
+    before = state_of(experiment, tmp_path)
+    assert (int(before.step), int(after.step)) == (5, 6)
+    assert (before.bad.tolist(), after.bad.tolist()) == ([0, 1], [1, 2])
+    assert bits(before.replace(step=0, bad=0)) == bits(after.replace(step=0, bad=0))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
+
+
+@pytest.mark.parametrize("log_every, at", [(1, 7), (100, 8)])
+def test_a_run_ends_when_too_many_steps_in_a_row_are_not_finite(
+    log_every, at, tiny, tmp_path, spoiled
 ):
-    def spoiled(experiment):
-        """The step, whose sixth and later results are spoiled."""
-        good = trainer(experiment)
-
-        def step(state, batch, key):
-            state, losses = good.function(state, batch, key)
-            if int(state.step) > 5:
-                params = jax.tree.map(lambda x: x * NAN, state.params)
-                return state.replace(params=params), {"loss": jnp.asarray(loss)}
-            return state, losses
-
-        step.lower = good.function.lower
-        return dataclasses.replace(good, function=step)
-
-    trainer = loop.trainer
-    monkeypatch.setattr(loop, "trainer", spoiled)
-    experiment = tiny(log_every=100, save_every=save_every, steps=50)
+    spoiled(range(6, 99), NAN)
+    experiment = tiny(patience=2, log_every=log_every, steps=50)
+    said = rf"{at - 5} steps in a row up to {at} gave no finite numbers.*--optimizer.rate"
     with pytest.raises(InputError, match=said):
         run(experiment, tmp_path)
     state = state_of(experiment, tmp_path)
-    assert int(state.step) == newest
+    assert int(state.step) == 4
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
 
 
 def test_a_head_of_other_classes_than_the_data_is_refused(tiny, tmp_path):
     experiment = tiny(task=encdec.Segment(7))
-    with pytest.raises(InputError, match="the data has 8 classes.*--task.classes 7"):
+    with pytest.raises(InputError, match="data of 8 classes.*got --task.classes 7"):
         run(experiment, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -226,7 +244,9 @@ def test_a_run_can_start_from_another_ones_checkpoint(tiny, tmp_path, capsys):
     assert not np.any(decoders[1]["lateral_s2"]["conv"]["kernel"])
     run(second, tmp_path / "second")
     assert int(state_of(second, tmp_path / "second").step) == 2
-    assert "arrays from" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "arrays from" in out and out.count("compiling the step … ") == 1
+    assert out.index("compiling the step … ") < out.index("step 1/2")
     run(second, tmp_path / "second")
     assert "arrays from" not in capsys.readouterr().out  # only at the beginning
 
