@@ -18,8 +18,12 @@ PAPERS = {
     "U-Net": "Ronneberger, Fischer, Brox: U-Net, convolutional networks for biomedical image "
     "segmentation (MICCAI 2015), and the network that its authors released",
     "FPN": "Lin et al.: Feature pyramid networks for object detection (CVPR 2017)",
+    "Fast R-CNN": "Girshick: Fast R-CNN (ICCV 2015)",
+    "RetinaNet": "Lin et al.: Focal loss for dense object detection (ICCV 2017)",
+    "Mask R-CNN": "He et al.: Mask R-CNN (ICCV 2017)",
     "Panoptic FPN": "Kirillov et al.: Panoptic feature pyramid networks (CVPR 2019)",
-    "torchvision": "The library's networks of that name",
+    "SSD": "Liu et al.: SSD, single shot multibox detector (ECCV 2016)",
+    "torchvision": "The library's networks and operations of that name",
     "smp": "The networks of segmentation_models.pytorch",
 }
 HEAD = """# What the papers say, and what encdec does
