@@ -1,7 +1,9 @@
 """Every block of Python in the pages runs, top to bottom, with small stand-ins for what it names:
 runs, files, images, and encoders of the same kinds but narrow. By default as shapes alone."""
 
+import re
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -34,26 +36,36 @@ def names(tmp_path, monkeypatch, detector):
         ResNet((1, 1, 1, 1), width=4), encdec.FPN(channels=4), encdec.Merge(3, channels=4)
     )
     variables = zeros(model)
+    images = np.zeros((1, 64, 64, 3), np.uint8)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "exported").mkdir()
+    program = jax.export.export(jax.jit(lambda images: {"labels": images[..., 0]}))(images)
+    (tmp_path / "exported" / "program.stablehlo").write_bytes(program.serialize())
     weights.export("resnet50.safetensors", model, variables, source="torchvision", part="encoder")
     for depth in (18, 50):
         monkeypatch.setattr(encdec, f"resnet{depth}", partial(narrow, (1, 1, 1, 1)))
     monkeypatch.setattr(encdec, "load_run", lambda folder: (found, zeros(found.model)))
     monkeypatch.setattr(loop, "variables_of", lambda experiment, folder: zeros(experiment.model))
-    return {
+    yield {
         "__name__": "page",
         "encdec": encdec,
         "Path": Path,
-        "image": np.zeros((64, 64, 3), np.uint8),
+        "image": images[0],
+        "images": images,
         "folder": tmp_path / "net",
         "model": model,
+        "task": encdec.Segment(3),
         "variables": variables,
     }
+    jax.clear_caches()  # of programs that were compiled with stand-ins
 
 
 def run(page, names):
-    """README's blocks stand alone; those of another page follow one another."""
+    """README's blocks stand alone; those of another page follow one another. One that imports an
+    extra which is not installed is left out."""
     for number, block in enumerate(blocks(page, "python")):
+        if any(find_spec(extra) is None for extra in re.findall(r"^import (\w+)$", block, re.M)):
+            continue
         program = compile(block, f"{name(page)}, block {number + 1}", "exec")
         exec(program, dict(names) if page.name == "README.md" else names)
 
