@@ -5,6 +5,7 @@ import pytest
 
 from encdec.decoders.fcn import FCN
 from encdec.decoders.fpn import FPN, Lateral, Nearest
+from encdec.decoders.hybrid import Bilinear, PixelShuffle
 from encdec.decoders.topdown import Copy, TopDown
 from encdec.decoders.unet import DoubleConv, UNet
 from encdec.errors import InputError
@@ -100,6 +101,8 @@ HYBRIDS = {
     "unet on every level": UNet((4, 8, 16, 32), (16, 12, 8), levels="every", output=FPN().output),
     "unet without skips": UNet((2, 4, 8, 16, 32), 8, merge="top"),
     "fcn of nearest": FCN(channels=8, upsample=Nearest()),
+    "fpn of bilinear": FPN(channels=8, upsample=Bilinear()),
+    "fpn that shuffles": FPN(channels=8, upsample=PixelShuffle()),
     "one level": FCN((32,), 8),
 }
 
