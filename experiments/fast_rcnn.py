@@ -17,7 +17,6 @@ Each run is a folder under --workdir; interrupted, the same command goes on.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 from flax import linen as nn
@@ -30,14 +29,13 @@ from encdec.data.detection import BCCD, ShapesDetection
 from encdec.decoders.fpn import FORMS, FPN, Form, Subsample, ablated
 from encdec.encoders.resnet import ResNet
 from encdec.experiment import Experiment
+from encdec.grid import cell, finish, keep, measured
 from encdec.heads.dense import rpn
 from encdec.heads.rcnn import RCNN
 from encdec.heads.regions import TwoFC
 from encdec.model import EncoderDecoder
-from encdec.table import spread, table
 from encdec.tasks.detect import Propose
 from encdec.tasks.two_stage import TwoStage
-from encdec.train.loop import run
 from encdec.train.optimizer import Optimizer
 
 PAPER: dict[Form, tuple[float, ...]] = {
@@ -149,17 +147,14 @@ def experiment(job: FastRCNN, form: Form | None) -> Experiment:
 
 def train(job: FastRCNN) -> list[dict[str, object]]:
     """Runs what has not been run yet; returns a row for each form."""
-    run(experiment(job, None), job.workdir / "proposals")
+    cell(experiment(job, None), job.workdir / "proposals")
     rows = []
     for form in job.forms:
-        scores = run(experiment(job, form), job.workdir / form)
-        row: dict[str, object] = {"form": f"({form}) {FORMS[form]}"}
-        for score, paper in zip(SCORES, PAPER[form], strict=True):
-            row |= {score: spread([scores[score]]), f"{score}, paper": paper / 100}
-        rows.append(row)
-        (job.workdir / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\n{table(rows)}")
-    return rows
+        found = cell(experiment(job, form), job.workdir / form)
+        paper = dict(zip(SCORES, PAPER[form], strict=True))
+        rows.append({"form": f"({form}) {FORMS[form]}"} | measured([found], SCORES, paper))
+        keep(rows, job.workdir)
+    return finish(rows, job.workdir)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ interrupted, the same command goes on.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 from flax import linen as nn
@@ -26,11 +25,10 @@ from encdec.decoders.fpn import FORMS, FPN, Form, Subsample, ablated
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.experiment import Experiment
+from encdec.grid import cells, finish, keep, measured
 from encdec.heads.dense import rpn
 from encdec.model import EncoderDecoder
-from encdec.table import spread, table
 from encdec.tasks.detect import Propose
-from encdec.train.loop import run
 from encdec.train.optimizer import Optimizer
 
 PAPER: dict[Form, tuple[float, ...]] = {
@@ -115,18 +113,11 @@ def train(job: Table1) -> list[dict[str, object]]:
     """Runs what has not been run yet; returns a row for each form."""
     rows = []
     for form in job.forms:
-        found = [
-            run(experiment(job, form, seed), job.workdir / form / f"seed{seed}")
-            for seed in range(job.seeds)
-        ]
-        row: dict[str, object] = {"form": f"({form}) {FORMS[form]}"}
-        for score, paper in zip(SCORES, PAPER[form], strict=True):
-            row[score] = spread([one[score] for one in found])
-            row[f"{score}, paper"] = paper / 100
-        rows.append(row)
-        (job.workdir / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\n{table(rows)}")
-    return rows
+        runs = [experiment(job, form, seed) for seed in range(job.seeds)]
+        found, paper = cells(runs, job.workdir / form), dict(zip(SCORES, PAPER[form], strict=True))
+        rows.append({"form": f"({form}) {FORMS[form]}"} | measured(found, SCORES, paper))
+        keep(rows, job.workdir)
+    return finish(rows, job.workdir)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ Each run is a folder under --workdir; interrupted, the same command goes on.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 from flax import linen as nn
@@ -34,13 +33,12 @@ from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.experiment import Experiment
+from encdec.grid import cells, finish, keep, measured
 from encdec.heads.dense import Dense
 from encdec.heads.per_level import PerLevel
 from encdec.model import EncoderDecoder
 from encdec.summary import parameters
-from encdec.table import spread, table
 from encdec.tasks.detect import Detect, Mined
-from encdec.train.loop import run
 from encdec.train.optimizer import Optimizer
 
 STRIDES = (4, 8, 16, 32)
@@ -163,19 +161,11 @@ def train(job: OneStage) -> list[dict[str, object]]:
     for form in job.forms:
         runs = [experiment(job, form, seed) for seed in range(job.seeds)]
         folder = job.workdir / form.replace(" + ", "_").replace(", ", "_").replace(" ", "_")
-        found = [run(one, folder / f"seed{seed}") for seed, one in enumerate(runs)]
         sizes = parameters(runs[0].model)
-        row: dict[str, object] = {
-            "form": form,
-            "decoder": sizes["decoder"],
-            "head": sizes["head"],
-        }
-        for score in SCORES:
-            row[score] = spread([one[score] for one in found])
-        rows.append(row)
-        (job.workdir / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\n{table(rows)}")
-    return rows
+        parts = {"decoder": sizes["decoder"], "head": sizes["head"]}
+        rows.append({"form": form} | parts | measured(cells(runs, folder), SCORES))
+        keep(rows, job.workdir)
+    return finish(rows, job.workdir)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,234 @@
+"""A grid of runs, forms of a network by seeds: trained, put beside a paper's figures, and asked
+which of the paper's orderings hold.
+
+    grid, rows = {}, []
+    for form in forms:
+        grid[form] = cells([experiment(form, seed) for seed in range(3)], workdir / form)
+        rows.append({"form": form} | measured(grid[form], SCORES, PAPER[form]))
+        keep(rows, workdir)
+    finish(rows, workdir, judged(grid, [Ordering("FCN-16s", "FCN-32s", "mean_iou", PAPER)]))
+"""
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from encdec import hosts
+from encdec.errors import InputError, visible
+from encdec.experiment import Experiment, load
+from encdec.sections import named
+from encdec.table import Row, spread, table
+from encdec.train.folder import write_whole
+from encdec.train.loop import run
+from encdec.train.page import saved
+from encdec.train.stop import Stopped
+
+SECONDS = "seconds.json"
+"""In a run's folder: the seconds that it took."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run that has ended.
+
+    Attributes:
+      scores: of its last evaluation, NaN where nothing was there to be scored.
+      seconds: by the clock, compiling and evaluating included, of every start that ended by itself
+        or was stopped; None where it was trained by other means than `cell`.
+    """
+
+    folder: Path
+    scores: dict[str, float]
+    seconds: float | None
+
+
+Grid = dict[str, tuple[Cell, ...]]
+"""By name of a form its runs, a seed each."""
+
+
+def cell(experiment: Experiment, folder: Path) -> Cell:
+    """The run of that folder: as it is if it has ended, else `encdec.train.loop.run`.
+
+    A run that has ended is not opened again: environment.json keeps the command, the commit and
+    the machine that trained it.
+
+    Raises:
+      InputError: as `run`.
+    """
+    if scores := hosts.exchange(_ended(experiment, folder))[0]:
+        if hosts.is_first():
+            print(f"{visible(str(folder))}: has ended before", flush=True)
+        return Cell(folder, scores, seconds_of(folder))
+    before, began = seconds_of(folder) or 0.0, time.perf_counter()
+    try:
+        scores = run(experiment, folder)
+    except Stopped:
+        _note(folder, before + time.perf_counter() - began)
+        raise
+    _note(folder, before + time.perf_counter() - began)
+    return Cell(folder, scores, seconds_of(folder))
+
+
+def cells(experiments: Sequence[Experiment], folder: Path) -> tuple[Cell, ...]:
+    """The runs of a form, which differ in their seed, in folder/seed0, folder/seed1, …"""
+    return tuple(cell(one, folder / f"seed{one.seed}") for one in experiments)
+
+
+def _ended(experiment: Experiment, folder: Path) -> dict[str, float]:
+    """The scores of this very run; nothing where it has not ended, or is another."""
+    found = saved(folder)
+    with suppress(InputError):  # no experiment.json, or one of another version
+        if found is not None and load(folder) == experiment:
+            return found.scores
+    return {}
+
+
+def seconds_of(folder: Path) -> float | None:
+    """What the run of a folder took so far; None where nobody has noted it."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads((folder / SECONDS).read_text("utf-8"))["seconds"])
+    return None
+
+
+def _note(folder: Path, seconds: float) -> None:
+    if hosts.is_first():
+        write_whole(folder / SECONDS, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+
+
+def measured(
+    runs: Sequence[Cell],
+    scores: Iterable[str],
+    paper: dict[str, float] | None = None,
+    name: Callable[[str], str] = str,
+) -> Row:
+    """Columns of a form's row: each score over its seeds, the paper's figure to the right of it.
+
+    Args:
+      paper: figures by score, in percent, as papers print them; a score that it lacks is a dash.
+        None: without such columns.
+      name: what the column of a score is called: `encdec.sections.named`, or the score itself.
+    """
+    row: Row = {}
+    for score in scores:
+        row[name(score)] = spread([one.scores[score] for one in runs])
+        if paper is not None:
+            row[f"{name(score)}, paper"] = paper[score] / 100 if score in paper else None
+    return row
+
+
+def minutes(runs: Sequence[Cell]) -> float | None:
+    """Of one run, the mean over its seeds; None where some are not known."""
+    known = [one.seconds for one in runs if one.seconds is not None]
+    return statistics.mean(known) / 60 if len(known) == len(runs) else None
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """What a paper says of two forms: `better` has the higher `score`.
+
+    Attributes:
+      score: as in the scores of a run.
+      paper: figures of the paper in percent, by form and score; {} where it has words alone.
+    """
+
+    better: str
+    worse: str
+    score: str
+    paper: dict[str, dict[str, float]]
+
+    def figures(self) -> str:
+        """The paper's two, or that there are none."""
+        both = [self.paper.get(form, {}).get(self.score) for form in (self.better, self.worse)]
+        return "in words" if None in both else f"{both[0]:.1f} > {both[1]:.1f}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An ordering, measured.
+
+    Attributes:
+      better, worse, score: as in the `Ordering`.
+      paper: its two figures, as text.
+      difference: of the means over the seeds, better less worse; None where nothing was there to be
+        scored.
+      spread: standard deviation of the difference of two runs, one of each form: the root of the
+        sum of both variances over the seeds. None where a form has one seed.
+      holds: the difference is above 0, and above the spread where there is one.
+    """
+
+    better: str
+    worse: str
+    score: str
+    paper: str
+    difference: float | None
+    spread: float | None
+    holds: bool
+
+    def __str__(self) -> str:
+        said = f"{self.better} above {self.worse}, {named(self.score)}, paper {self.paper}: "
+        if self.difference is None:
+            return f"{said}not measured"
+        around = "one seed" if self.spread is None else f"± {self.spread:.3f}"
+        verdict = "holds" if self.holds else "does not hold"
+        if not self.holds and self.spread is not None and -self.difference <= self.spread:
+            verdict += ", within the spread"
+        return f"{said}{self.difference:+.3f} ({around}): {verdict}"
+
+
+def judged(grid: Grid, orderings: Iterable[Ordering]) -> list[Finding]:
+    """What was measured of each ordering; those of forms that the grid lacks are left out."""
+    return [_judge(grid, one) for one in orderings if {one.better, one.worse} <= set(grid)]
+
+
+def _judge(grid: Grid, one: Ordering) -> Finding:
+    both = [[run.scores[one.score] for run in grid[form]] for form in (one.better, one.worse)]
+    above, below = map(statistics.fmean, both)
+    difference = above - below if math.isfinite(above - below) else None
+    deviation = None
+    if difference is not None and min(map(len, both)) > 1:
+        deviation = math.hypot(*map(statistics.stdev, both))
+    return Finding(
+        one.better,
+        one.worse,
+        one.score,
+        one.figures(),
+        difference,
+        deviation,
+        holds=difference is not None and difference > (deviation or 0),
+    )
+
+
+def finish(rows: list[Row], workdir: Path, findings: Sequence[Finding] = ()) -> list[Row]:
+    """Prints the table, then a line for each ordering; writes both; returns the rows."""
+    keep(rows, workdir, findings)
+    print(
+        "\n".join(["", table(rows), *([""] if findings else []), *map(str, findings)]), flush=True
+    )
+    return rows
+
+
+def keep(rows: list[Row], workdir: Path, findings: Sequence[Finding] = ()) -> None:
+    """Writes table.json, the rows so far, and with findings orderings.json, into the grid's folder.
+
+    Raises:
+      InputError: they cannot be written.
+    """
+    if not hosts.is_first():
+        return
+    files: dict[str, list] = {"table.json": rows}
+    if findings:
+        files["orderings.json"] = [asdict(one) for one in findings]
+    for name, content in files.items():
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_whole(workdir / name, json.dumps(content, indent=1) + "\n")
+        except OSError as error:
+            raise InputError(
+                f"{workdir / name} could not be written: {error.strerror}; make room, or give "
+                "another --workdir"
+            ) from error

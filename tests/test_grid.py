@@ -1,0 +1,134 @@
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from encdec import grid
+from encdec.errors import InputError
+from encdec.grid import Cell, Ordering, cell, cells, finish, judged, keep, measured, minutes
+from encdec.sections import named
+from encdec.train.stop import Stopped
+
+PAPER = {"fine": {"mean_iou": 62.4}, "coarse": {"mean_iou": 59.4}}
+
+
+def runs(*scores, seconds=60.0):
+    return tuple(Cell(Path(), {"mean_iou": score}, seconds) for score in scores)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Nothing is trained: the experiments that would have been, by folder."""
+    seen = {}
+
+    def run(experiment, folder):
+        folder.mkdir(parents=True)
+        seen[folder] = experiment
+        return {"mean_iou": 0.5}
+
+    monkeypatch.setattr(grid, "run", run)
+    return seen
+
+
+def test_a_form_is_run_for_each_seed_in_a_folder_of_its_own(tiny, trained, tmp_path):
+    found = cells([tiny(seed=seed) for seed in (0, 2)], tmp_path / "form")
+    assert [one.folder for one in found] == [tmp_path / "form/seed0", tmp_path / "form/seed2"]
+    assert [one.seed for one in trained.values()] == [0, 2]
+    assert found[0].scores == {"mean_iou": 0.5} and found[0].seconds >= 0
+
+
+def test_a_run_that_has_ended_is_read_and_not_opened_again(tiny, finished, trained, tmp_path):
+    """environment.json keeps what trained it; its seconds were never noted."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = (folder / "environment.json").read_text()
+    found = cell(tiny(tensorboard=True), folder)
+    assert not trained and found.seconds is None
+    assert found.scores == json.loads((folder / "evaluation.json").read_text())["scores"]
+    assert (folder / "environment.json").read_text() == before
+
+
+def test_a_folder_with_another_run_is_refused(tiny, finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    with pytest.raises(InputError, match="holds a run with other values of --seed"):
+        cell(tiny(tensorboard=True, seed=5), folder)
+    assert not (folder / "seconds.json").exists()
+
+
+def test_seconds_of_a_stopped_run_add_up(tiny, monkeypatch, tmp_path):
+    starts = iter([10.0, 14.0, 20.0, 21.0])
+    monkeypatch.setattr(grid.time, "perf_counter", lambda: next(starts))
+
+    def stopped(experiment, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        raise Stopped(2, "SIGINT: step 4 is saved")
+
+    monkeypatch.setattr(grid, "run", stopped)
+    with pytest.raises(Stopped):
+        cell(tiny(), tmp_path / "run")
+    monkeypatch.setattr(grid, "run", lambda experiment, folder: {"mean_iou": 0.5})
+    assert cell(tiny(), tmp_path / "run").seconds == 5.0
+
+
+def test_a_row_has_the_papers_figure_beside_each_score():
+    row = measured(runs(0.4, 0.6), ("mean_iou",), PAPER["fine"], named)
+    assert row == {"mean IoU": (0.5, pytest.approx(0.02**0.5)), "mean IoU, paper": 0.624}
+    assert list(measured(runs(0.4), ("mean_iou",), {}).items()) == [
+        ("mean_iou", 0.4),
+        ("mean_iou, paper", None),
+    ]
+    assert measured(runs(0.4), ("mean_iou",)) == {"mean_iou": 0.4}
+
+
+def test_minutes_are_the_mean_and_unknown_where_one_is():
+    assert minutes(runs(0.1, 0.2, seconds=90.0)) == 1.5
+    assert minutes((*runs(0.1), *runs(0.2, seconds=None))) is None
+
+
+@pytest.mark.parametrize(
+    "fine, coarse, verdict",
+    [
+        ((0.6,), (0.5,), "+0.100 (one seed): holds"),
+        ((0.5,), (0.6,), "-0.100 (one seed): does not hold"),
+        ((0.6, 0.7), (0.3, 0.4), "+0.300 (± 0.100): holds"),
+        ((0.6, 0.7), (0.55, 0.65), "+0.050 (± 0.100): does not hold, within the spread"),
+        ((0.55, 0.65), (0.6, 0.7), "-0.050 (± 0.100): does not hold, within the spread"),
+        ((0.3, 0.4), (0.6, 0.7), "-0.300 (± 0.100): does not hold"),
+        ((0.5, 0.5), (0.5, 0.5), "+0.000 (± 0.000): does not hold, within the spread"),
+        ((math.nan,), (0.5,), "not measured"),
+    ],
+)
+def test_an_ordering_holds_beyond_the_spread(fine, coarse, verdict):
+    (found,) = judged(
+        {"fine": runs(*fine), "coarse": runs(*coarse)},
+        [Ordering("fine", "coarse", "mean_iou", PAPER)],
+    )
+    assert str(found) == f"fine above coarse, mean IoU, paper 62.4 > 59.4: {verdict}"
+    assert found.holds == verdict.endswith(": holds")
+
+
+def test_orderings_of_forms_that_were_not_run_are_left_out():
+    ask = [Ordering("fine", "coarse", "mean_iou", {}), Ordering("fine", "none", "mean_iou", {})]
+    (found,) = judged({"fine": runs(0.2), "coarse": runs(0.1)}, ask)
+    assert found.paper == "in words"
+
+
+def test_the_table_and_the_findings_are_printed_and_written(tmp_path, capsys):
+    ordering = Ordering("fine", "coarse", "mean_iou", PAPER)
+    findings = judged({"fine": runs(0.2), "coarse": runs(0.1)}, [ordering])
+    rows = [{"form": "fine", "mean IoU": 0.2}]
+    assert finish(rows, tmp_path / "grid", findings) == rows
+    said = capsys.readouterr().out
+    assert "   0.200 |" in said and said.endswith("+0.100 (one seed): holds\n")
+    assert json.loads((tmp_path / "grid/table.json").read_text()) == rows
+    (kept,) = json.loads((tmp_path / "grid/orderings.json").read_text())
+    assert kept["holds"] is True and kept["spread"] is None and kept["paper"] == "62.4 > 59.4"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "grid").write_text("a file")
+    with pytest.raises(InputError, match="another --workdir"):
+        keep([], tmp_path / "grid")
