@@ -11,6 +11,7 @@ which of the paper's orderings hold.
 
 import json
 import math
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,15 +19,21 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from scipy import stats
+
 from encdec import hosts
 from encdec.errors import InputError, visible
 from encdec.experiment import Experiment, load
+from encdec.records import Record
 from encdec.sections import named
 from encdec.table import Row, spread, table
-from encdec.train.folder import write_whole
+from encdec.train.folder import InUse, write_whole
 from encdec.train.loop import run
 from encdec.train.page import saved
 from encdec.train.stop import Stopped
+
+WAIT = 10.0
+"""Seconds between two looks at the runs of other processes."""
 
 SECONDS = "seconds.json"
 """In a run's folder: the seconds that it took."""
@@ -79,6 +86,32 @@ def cells(experiments: Sequence[Experiment], folder: Path) -> tuple[Cell, ...]:
     return tuple(cell(one, folder / f"seed{one.seed}") for one in experiments)
 
 
+def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Record) -> None:
+    """Runs what the record lacks, in workdir/form/seed0, …, the first seed of every form first, and
+    records it.
+
+    A run that another process is at is left to it, and waited for at the end: processes that are
+    given the same command and share the folder, share the runs.
+    """
+    every = [(form, one) for form, seeds in forms.items() for one in seeds]
+    left = sorted(every, key=lambda pair: pair[1].seed)
+    while left:
+        others = []
+        for form, one in left:
+            folder = workdir / re.sub(r"\W+", "_", form) / f"seed{one.seed}"
+            if record.scores(one) is not None:
+                continue
+            try:
+                found = cell(one, folder)
+            except InUse:
+                others.append((form, one))
+            else:
+                record.add(form, one, folder, found.scores, found.seconds)
+        if left := others:
+            print(f"waiting for {len(left)} run(s) of other processes", flush=True)
+            time.sleep(WAIT)
+
+
 def _ended(experiment: Experiment, folder: Path) -> dict[str, float]:
     """The scores of this very run; nothing where it has not ended, or is another."""
     found = saved(folder)
@@ -119,6 +152,17 @@ def measured(
         if paper is not None:
             row[f"{name(score)}, paper"] = paper[score] / 100 if score in paper else None
     return row
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> float | tuple[float, float] | None:
+    """(mean, half of the interval) in which the mean lies at that level, by Student's t; the value
+    of one; None without numbers. Of differences paired by seed: what a change is worth."""
+    if not all(map(math.isfinite, values)):
+        return None
+    if len(values) == 1:
+        return values[0]
+    reach = stats.t.ppf((1 + level) / 2, len(values) - 1)
+    return statistics.fmean(values), reach * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def minutes(runs: Sequence[Cell]) -> float | None:

@@ -7,8 +7,21 @@ import pytest
 
 from encdec import grid
 from encdec.errors import InputError
-from encdec.grid import Cell, Ordering, cell, cells, finish, judged, keep, measured, minutes
+from encdec.grid import (
+    Cell,
+    Ordering,
+    cell,
+    cells,
+    finish,
+    interval,
+    judged,
+    keep,
+    measured,
+    minutes,
+)
+from encdec.records import Record
 from encdec.sections import named
+from encdec.train.folder import InUse
 from encdec.train.stop import Stopped
 
 PAPER = {"fine": {"mean_iou": 62.4}, "coarse": {"mean_iou": 59.4}}
@@ -132,3 +145,35 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "grid").write_text("a file")
     with pytest.raises(InputError, match="another --workdir"):
         keep([], tmp_path / "grid")
+
+
+def test_the_interval_is_students():
+    middle, half = interval([0.1, 0.2, 0.3])
+    assert middle == pytest.approx(0.2)
+    assert half == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-4)  # a table's t of 2 degrees
+    assert interval([0.5]) == 0.5 and interval([0.5, math.nan]) is None
+
+
+def test_a_grid_runs_what_its_record_lacks_the_first_seed_of_all_first(tiny, trained, tmp_path):
+    forms = {"U-Net, a": [tiny(seed=0), tiny(seed=1)], "FPN": [tiny(seed=2), tiny(seed=3)]}
+    grid.trained(forms, tmp_path, Record(tmp_path / "record.json", "A title"))
+    order = [folder.relative_to(tmp_path).as_posix() for folder in trained]
+    assert order == ["U_Net_a/seed0", "U_Net_a/seed1", "FPN/seed2", "FPN/seed3"]
+    grid.trained(forms, tmp_path / "elsewhere", Record(tmp_path / "record.json", "A title"))
+    assert len(trained) == 4
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(tiny, trained, tmp_path, monkeypatch):
+    train, tries = grid.run, []
+
+    def run(experiment, folder):
+        tries.append(folder.name)
+        if experiment.seed == 0 and len(tries) == 1:
+            raise InUse(f"{folder} is in use")
+        return train(experiment, folder)
+
+    monkeypatch.setattr(grid, "run", run)
+    monkeypatch.setattr(grid, "WAIT", 0.0)
+    record = Record(tmp_path / "record.json", "A title")
+    grid.trained({"FPN": [tiny(seed=0), tiny(seed=1)]}, tmp_path, record)
+    assert tries == ["seed0", "seed1", "seed0"] and len(record.runs) == 2

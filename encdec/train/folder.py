@@ -32,12 +32,17 @@ PATIENCE = 20.0
 what they knew of a folder for a while."""
 
 
+class InUse(InputError):
+    """Another process has the folder."""
+
+
 @contextmanager
 def owned(experiment: Experiment, folder: Path) -> Iterator[None]:
     """The run folder, kept from other processes, and opened for this very experiment.
 
     Raises:
-      InputError: it is in use, cannot be written, holds another run, or is not all hosts' own.
+      InUse: another process holds it.
+      InputError: it cannot be written, holds another run, or is not all hosts' own.
     """
     with locked(folder):
         with hosts.together():
@@ -144,7 +149,8 @@ def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
     The lock goes with the process, however it ends. Of several hosts the first holds it.
 
     Raises:
-      InputError: another process holds it, or it cannot be made.
+      InUse: another process holds it.
+      InputError: it cannot be made.
     """
     with ExitStack() as held:
         with hosts.together():
@@ -164,7 +170,7 @@ def _lock(folder: Path, flag: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
+            raise InUse(
                 f"{folder} is in use by another process: wait until it ends, or give another {flag}"
             ) from None
         except OSError:  # a file system without locks

@@ -1,0 +1,66 @@
+"""experiments/ablate.py: forms that differ in one thing, a grid of them, its tables."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from encdec.data.augment import Augment
+from encdec.data.datasets import Shapes
+from encdec.decoders.topdown import TopDown
+from encdec.encoders.resnet import ResNet
+from encdec.records import read
+from tests.docs.pages import ROOT
+from tests.test_experiments import script
+
+PLACES = ("strides", "channels", "lateral", "upsample", "merge", "refine", "output", "levels")
+ablate = script(ROOT / "experiments" / "ablate.py")
+
+
+def made(form):
+    return ablate.model(form, ResNet(width=4), 8, 8)
+
+
+@pytest.mark.parametrize("form", ablate.FORMS)
+def test_every_form_fits_together_and_differs_from_its_base_in_one_place(form):
+    model, base = made(form), ablate.FORMS[form][1]
+    images = jnp.zeros((1, 64, 64, 3))
+    outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+    assert outputs["logits"].shape == (1, 64, 64, 8)
+    assert isinstance(model.decoder, TopDown)
+    if base:
+        both = [one.decoder for one in (model, made(base))]
+        changed = {name for name in PLACES if len({repr(getattr(d, name)) for d in both}) == 2}
+        # Scores are a width, a lateral and a head at once; adding wants equal widths.
+        more = {"channels", "lateral"} if "not scores" in ablate.FORMS[form][2] else set()
+        more |= {"lateral", "merge"} if form == "U-Net, added" else set()
+        assert changed == more or len(changed) == 1
+
+
+def test_a_small_grid_makes_tables_a_record_and_a_figure(tmp_path, monkeypatch, capsys):
+    few = ("FCN-8s", "FCN-4s", "FPN", "FPN, bilinear")
+    kept = {form: ablate.FORMS[form] for form in few}
+    kept["FPN"] = ("walk", "FCN-4s", "all else")
+    monkeypatch.setattr(ablate, "FORMS", kept)
+    monkeypatch.setattr(ablate, "WALKS", (("FCN-8s", "FCN-4s", "FPN"),))
+    job = ablate.Ablate(
+        Shapes(train=4, val=2, test=2, size=32, split="test"),
+        Augment((32, 32)),
+        tmp_path,
+        ("wire", "dot"),
+        encoder=ResNet(width=2),
+        width=4,
+        parts=("walk", "upsample"),
+        steps=2,
+        batch=4,
+        seeds=2,
+    )
+    rows = ablate.train(job)
+    assert [row["form"] for row in rows] == ["FCN-8s", "FCN-4s", "FPN", "FPN", "FPN, bilinear"]
+    assert rows[1]["changes"] == "FCN-8s" and len(rows[1]["worth: mean IoU"]) == 2
+    found = read(tmp_path / "record.json")
+    assert len(found["runs"]) == 8 and [one["title"] for one in found["tables"]] == [*job.parts]
+    assert found["tables"][0]["rows"] == json.loads(json.dumps(rows[:3]))
+    assert "<svg" in (tmp_path / "cost.svg").read_text()
+    assert "worth: boundary F" in capsys.readouterr().out
