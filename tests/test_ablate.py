@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from encdec import grid
 from encdec.data.augment import Augment
 from encdec.data.datasets import Shapes
 from encdec.decoders.topdown import TopDown
@@ -38,13 +39,15 @@ def test_every_form_fits_together_and_differs_from_its_base_in_one_place(form):
         assert changed == more or len(changed) == 1
 
 
-def test_a_small_grid_makes_tables_a_record_and_a_figure(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Four forms, two seeds."""
     few = ("FCN-8s", "FCN-4s", "FPN", "FPN, bilinear")
     kept = {form: ablate.FORMS[form] for form in few}
     kept["FPN"] = ("walk", "FCN-4s", "all else")
     monkeypatch.setattr(ablate, "FORMS", kept)
     monkeypatch.setattr(ablate, "WALKS", (("FCN-8s", "FCN-4s", "FPN"),))
-    job = ablate.Ablate(
+    return ablate.Ablate(
         Shapes(train=4, val=2, test=2, size=32, split="test"),
         Augment((32, 32)),
         tmp_path,
@@ -56,11 +59,35 @@ def test_a_small_grid_makes_tables_a_record_and_a_figure(tmp_path, monkeypatch, 
         batch=4,
         seeds=2,
     )
-    rows = ablate.train(job)
+
+
+def check(job, rows, said):
     assert [row["form"] for row in rows] == ["FCN-8s", "FCN-4s", "FPN", "FPN", "FPN, bilinear"]
     assert rows[1]["changes"] == "FCN-8s" and len(rows[1]["worth: mean IoU"]) == 2
-    found = read(tmp_path / "record.json")
+    found = read(job.workdir / "record.json")
     assert len(found["runs"]) == 8 and [one["title"] for one in found["tables"]] == [*job.parts]
     assert found["tables"][0]["rows"] == json.loads(json.dumps(rows[:3]))
-    assert "<svg" in (tmp_path / "cost.svg").read_text()
-    assert "worth: boundary F" in capsys.readouterr().out
+    assert "<svg" in (job.workdir / "cost.svg").read_text()
+    assert "worth: boundary F" in said
+
+
+def test_a_grid_makes_tables_a_record_and_a_figure(job, monkeypatch, capsys):
+    def run(experiment, folder):
+        folder.mkdir(parents=True)
+        line = {"step": 2, "images_per_s": 10.0, "memory_mib": 5.0}
+        (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        score = (experiment.seed + 1) * len(repr(experiment.model.decoder)) / 1e5
+        return {"mean_iou": score, "boundary_f": score / 2, "iou/6": score / 4, "iou/7": 0.0}
+
+    monkeypatch.setattr(grid, "run", run)
+    rows = ablate.train(job)
+    check(job, rows, capsys.readouterr().out)
+    first, second = rows[0]["mean IoU"], rows[1]["mean IoU"]
+    assert rows[1]["worth: mean IoU"][0] == pytest.approx(second[0] - first[0], abs=1e-6)
+    assert rows[0]["IoU of small"][0] == pytest.approx(first[0] / 8, abs=1e-6)
+    assert rows[0]["images/s"] == 10.0 and rows[0]["memory MiB"] == 5.0
+
+
+@pytest.mark.slow
+def test_a_small_grid_is_trained(job, capsys):
+    check(job, ablate.train(job), capsys.readouterr().out)
