@@ -18,6 +18,9 @@ from encdec.train.folder import environment, facts, write_whole
 MACHINE = ("command", "commit", "machine", "devices", "python", "jax")
 """Of a run's environment."""
 
+PLACES = ("--workdir", "--record", "--data.root")
+"""Flags that change no result."""
+
 
 class Record:
     """Runs by form and seed, and the tables made of them.
@@ -64,6 +67,7 @@ class Record:
             "images_per_s": round(statistics.median(speeds), 2) if speeds else None,
             "memory_mib": max(memory, default=None),
         } | {name: about[name] for name in MACHINE if name in about}
+        self.runs[digest(experiment)]["command"] = placeless(about.get("command", ""))
         self.write()
 
     def write(self, tables: Sequence[tuple[str, list[Row]]] = (), findings: Sequence = ()) -> None:
@@ -76,7 +80,7 @@ class Record:
             self.runs = {run["experiment"]: run for run in read(self.path)["runs"]} | self.runs
         content = {
             "title": self.title,
-            "command": environment()["command"],
+            "command": placeless(environment()["command"]),
             "tables": [{"title": title, "rows": rows} for title, rows in tables],
             "findings": list(map(str, findings)),
             "runs": sorted(self.runs.values(), key=lambda run: (run["form"], run["seed"])),
@@ -88,6 +92,18 @@ class Record:
             raise InputError(
                 f"{self.path} cannot be written: {error.strerror}; make room, or give another file"
             ) from error
+
+
+def placeless(command: str) -> str:
+    """The command as anybody can give it: without the flags that say where files lie."""
+    words, kept = iter(command.split()), []
+    for word in words:
+        if word.partition("=")[0] in PLACES:
+            if "=" not in word:
+                next(words, None)
+        else:
+            kept.append(word)
+    return " ".join(kept)
 
 
 def read(path: Path) -> dict[str, Any]:

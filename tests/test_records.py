@@ -6,7 +6,7 @@ import pytest
 from encdec.data.datasets import CamVid
 from encdec.errors import InputError
 from encdec.experiment import load
-from encdec.records import Record, digest, read
+from encdec.records import Record, digest, placeless, read
 
 
 @pytest.fixture
@@ -60,3 +60,8 @@ def test_the_file_is_text_that_a_diff_can_show(record, finished):
     record.add("U-Net", load(finished), finished, {"mean_iou": 1 / 3}, None)
     assert json.loads(record.path.read_text())["runs"][0]["scores"] == {"mean_iou": 0.333333}
     assert record.path.read_text().count("\n") > 10
+
+
+def test_commands_are_kept_without_the_places_of_files():
+    given = "ablate.py camvid --workdir a/b --seeds 3 --data.root=c --record d.json --steps 5"
+    assert placeless(given) == "ablate.py camvid --seeds 3 --steps 5"

@@ -1,0 +1,56 @@
+"""docs/results.md, from the records of runs in docs/records/runs: python docs/results.py"""
+
+from pathlib import Path
+
+from encdec.records import read
+from encdec.table import table
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, RECORDS = ROOT / "docs" / "results.md", ROOT / "docs" / "records" / "runs"
+HEAD = """# Results
+
+Written by `python docs/results.py` from the records in `docs/records/runs`, which the scripts of
+`experiments/` write with `--record`: no number here was typed. A ± after a score is the standard
+deviation over the seeds. A *worth* is what a change adds to the score of the form that it changes,
+paired by seed, ± half of the 95 % interval of Student's t: where it is larger than its ±, the
+change did something.
+"""
+
+
+def page() -> str:
+    """The whole page: for each record its tables, what holds, and what ran where."""
+    return "\n".join([HEAD, *(section(read(path)) for path in sorted(RECORDS.glob("*.json")))])
+
+
+def section(record: dict) -> str:
+    """One record's part."""
+    parts = [f"## {record['title']}", f"```sh\n{record['command']}\n```"]
+    for made in record["tables"]:
+        rows = [
+            {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+            for row in made["rows"]
+        ]
+        parts += [f"### {made['title'].capitalize()}", table(rows)]
+    parts += ["\n".join(f"- {finding}" for finding in record["findings"])] * bool(
+        record["findings"]
+    )
+    return "\n\n".join([*parts, about(record["runs"])]) + "\n"
+
+
+def about(runs: list[dict]) -> str:
+    """What the runs ran on."""
+
+    def known(key: str) -> str:
+        return ", ".join(sorted({str(run[key]) for run in runs if key in run}))
+
+    seconds = [run["seconds"] for run in runs if run.get("seconds") is not None]
+    commits = ", ".join(sorted({run.get("commit", "unknown")[:7] for run in runs}))
+    return (
+        f"{len(runs)} runs, seeds {known('seed')}; {known('steps')} steps of {known('batch')} "
+        f"images; {sum(seconds) / 60:.0f} minutes in all, {known('devices')}, {known('machine')}; "
+        f"Python {known('python')}, jax {known('jax')}; commit {commits}."
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
