@@ -10,6 +10,7 @@ Your own images, in DIR/images and DIR/masks with the same names
   python experiments/compare.py folder --data.root DIR
   encdec evaluate --run runs/compare_folder/U-Net/seed0
   encdec predict photo.jpg --run runs/compare_folder/U-Net/seed0 --out predictions
+  encdec export --run runs/compare_folder/U-Net/seed0 --out exported
 
 Change it: every field is a flag; before a run, see what it takes
   python experiments/camvid_unet.py --data.root DIR --optimizer.rate 3e-4 --batch 16
