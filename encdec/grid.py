@@ -98,7 +98,7 @@ def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Recor
     while left:
         others = []
         for form, one in left:
-            folder = workdir / re.sub(r"\W+", "_", form) / f"seed{one.seed}"
+            folder = folder_of(workdir, form, one.seed)
             if record.scores(one) is not None:
                 continue
             try:
@@ -110,6 +110,11 @@ def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Recor
         if left := others:
             print(f"waiting for {len(left)} run(s) of other processes", flush=True)
             time.sleep(WAIT)
+
+
+def folder_of(workdir: Path, form: str, seed: int) -> Path:
+    """Where `trained` keeps a run."""
+    return workdir / re.sub(r"\W+", "_", form) / f"seed{seed}"
 
 
 def _ended(experiment: Experiment, folder: Path) -> dict[str, float]:
