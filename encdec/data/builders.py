@@ -181,6 +181,8 @@ class Records:
         return len(self.records)
 
     def __getitem__(self, i: int) -> Example:
+        if i >= len(self):
+            raise IndexError(f"{self.title} has {len(self)} records; got {i}")  # ends a loop
         return self.read(i, tuple(self.keys))
 
     def read(self, i: int, keys: tuple[str, ...]) -> Example:

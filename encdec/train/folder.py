@@ -52,6 +52,10 @@ def owned(experiment: Experiment, folder: Path) -> Iterator[None]:
         yield
 
 
+KERNEL = "ipykernel_launcher.py"
+"""The script that a notebook's process runs, which says nothing of the run."""
+
+
 def open_folder(experiment: Experiment, folder: Path) -> None:
     """Makes the run folder, or checks that it holds this very experiment.
 
@@ -73,7 +77,7 @@ def open_folder(experiment: Experiment, folder: Path) -> None:
         found = environment() | {"started": datetime.now(UTC).isoformat()}
         write_whole(folder / "environment.json", json.dumps(found, indent=1) + "\n")
         script = Path(sys.argv[0])
-        if script.suffix == ".py" and script.is_file():
+        if script.suffix == ".py" and script.is_file() and script.name != KERNEL:
             shutil.copy(script, folder / script.name)
     except OSError as error:
         raise _unwritable(folder, error) from error

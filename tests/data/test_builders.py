@@ -21,7 +21,8 @@ TINY = {"size": 16, "counts": (3, 1, 1), "seed": 5}
 def test_build_gives_back_what_was_drawn(tmp_path, capfd):
     source = builders.Records(builders.shapes(tmp_path, **TINY), "train")
     drawn = [synthetic.draw(5, i, 16)["image"].tobytes() for i in range(3)]
-    examples = [source[i] for i in range(3)]
+    examples = list(source)
+    assert len(examples) == 3
     assert {example["image"].tobytes() for example in examples} == set(drawn)
     for example in examples:
         scene = synthetic.draw(5, drawn.index(example["image"].tobytes()), 16)

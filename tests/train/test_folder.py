@@ -24,6 +24,14 @@ def test_the_folder_holds_experiment_environment_and_script(tiny, tmp_path, monk
     assert facts(run) == found and '"seed": 0' in settings(run)["every field"]
 
 
+def test_a_notebooks_kernel_is_no_script(tiny, tmp_path, monkeypatch):
+    kernel = tmp_path / "ipykernel_launcher.py"
+    kernel.write_text("")
+    monkeypatch.setattr(sys, "argv", [str(kernel)])
+    open_folder(tiny(), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.py"))
+
+
 def test_a_machine_without_git_has_an_unknown_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert environment()["commit"] == "unknown"
