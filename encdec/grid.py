@@ -99,7 +99,7 @@ def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Recor
         others = []
         for form, one in left:
             folder = folder_of(workdir, form, one.seed)
-            if record.scores(one) is not None:
+            if record.run(form, one) is not None:
                 continue
             try:
                 found = cell(one, folder)

@@ -1,7 +1,6 @@
 """What the runs of a script found, in one file that outlives their folders: tables and pages are
 made of it, and a run that stands in it is not run again."""
 
-import hashlib
 import json
 import statistics
 from collections.abc import Sequence
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from encdec.errors import InputError
-from encdec.experiment import Experiment, to_json
+from encdec.experiment import Experiment, from_json, to_json
 from encdec.report import history
 from encdec.table import Row
 from encdec.train.folder import environment, facts, write_whole
 
-MACHINE = ("command", "commit", "machine", "devices", "python", "jax")
+MACHINE = ("commit", "machine", "devices", "python", "jax")
 """Of a run's environment."""
 
 PLACES = ("--workdir", "--record", "--data.root")
@@ -25,9 +24,10 @@ PLACES = ("--workdir", "--record", "--data.root")
 class Record:
     """Runs by form and seed, and the tables made of them.
 
-    The file holds "title", "command", "runs", "tables" and "findings"; a run its "form", "seed",
-    the "experiment" (a digest of every field), "steps", "batch", "scores", "seconds",
-    "images_per_s" and "memory_mib" (null where not measured), and its environment.
+    The file holds "title", "command", "experiments" by form (every field but the seed and where the
+    data lie), "tables", "findings" and "runs"; a run its "form", "seed", "steps", "batch",
+    "scores", "seconds", "images_per_s" and "memory_mib" (null where not measured), and its
+    environment.
 
     Args:
       path: of the file; it may be there.
@@ -38,16 +38,27 @@ class Record:
 
     def __init__(self, path: Path, title: str) -> None:
         self.path, self.title = path, title
-        self.runs = {run["experiment"]: run for run in read(path)["runs"]} if path.exists() else {}
+        self.runs: dict[tuple[str, int], dict[str, Any]] = {}
+        self.experiments: dict[str, Any] = {}
+        self._take(path)
 
-    def scores(self, experiment: Experiment) -> dict[str, float] | None:
-        """Of this very run, whoever ran it; None where nobody has."""
-        found = self.runs.get(digest(experiment))
-        return None if found is None else found["scores"]
+    def _take(self, path: Path) -> None:
+        """What stands in the file, under what is known already."""
+        if path.exists():
+            found = read(path)
+            ours = {form for form, _ in self.runs}
+            runs = {(run["form"], run["seed"]): run for run in found["runs"]}
+            for key, run in runs.items():
+                form = key[0]
+                if form not in ours or found["experiments"][form] == self.experiments[form]:
+                    self.runs.setdefault(key, run)
+                    self.experiments.setdefault(form, found["experiments"][form])
 
-    def run(self, experiment: Experiment) -> dict[str, Any]:
-        """What stands here of a run."""
-        return self.runs[digest(experiment)]
+    def run(self, form: str, experiment: Experiment) -> dict[str, Any] | None:
+        """What stands here of this very run, whoever ran it; None if nothing does."""
+        found = self.runs.get((form, experiment.seed))
+        same = found is not None and known(self.experiments[form]) == plain(experiment)
+        return found if same else None
 
     def add(
         self, form: str, experiment: Experiment, folder: Path, scores: dict, seconds: float | None
@@ -56,18 +67,20 @@ class Record:
         lines, about = history(folder), facts(folder)
         speeds = [line["images_per_s"] for line in lines if "images_per_s" in line]
         memory = [line["memory_mib"] for line in lines if "memory_mib" in line]
-        self.runs[digest(experiment)] = {
+        if form in self.experiments and known(self.experiments[form]) != plain(experiment):
+            self.runs = {key: run for key, run in self.runs.items() if key[0] != form}
+        self.experiments[form] = plain(experiment)
+        self.runs[form, experiment.seed] = {
             "form": form,
             "seed": experiment.seed,
-            "experiment": digest(experiment),
             "steps": experiment.steps,
             "batch": experiment.batch,
             "scores": {name: round(score, 6) for name, score in scores.items()},
             "seconds": seconds,
             "images_per_s": round(statistics.median(speeds), 2) if speeds else None,
             "memory_mib": max(memory, default=None),
+            "command": placeless(about.get("command", "")),
         } | {name: about[name] for name in MACHINE if name in about}
-        self.runs[digest(experiment)]["command"] = placeless(about.get("command", ""))
         self.write()
 
     def write(self, tables: Sequence[tuple[str, list[Row]]] = (), findings: Sequence = ()) -> None:
@@ -76,14 +89,14 @@ class Record:
         Raises:
           InputError: it cannot be written.
         """
-        if self.path.exists():
-            self.runs = {run["experiment"]: run for run in read(self.path)["runs"]} | self.runs
+        self._take(self.path)
         content = {
             "title": self.title,
             "command": placeless(environment()["command"]),
             "tables": [{"title": title, "rows": rows} for title, rows in tables],
             "findings": list(map(str, findings)),
-            "runs": sorted(self.runs.values(), key=lambda run: (run["form"], run["seed"])),
+            "runs": [self.runs[key] for key in sorted(self.runs)],
+            "experiments": {form: self.experiments[form] for form in sorted(self.experiments)},
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,18 +125,27 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
       InputError: the file cannot be read, or is none of these.
     """
-    with suppress(OSError, ValueError, RecursionError):
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         found = json.loads(path.read_text("utf-8"))
-        if isinstance(found, dict) and all(
-            isinstance(run, dict) and {"form", "seed", "experiment", "scores"} <= set(run)
-            for run in found.get("runs", [None])
+        if all(
+            {"seed", "scores"} <= set(run) and run["form"] in found["experiments"]
+            for run in found["runs"]
         ):
             return found
     raise InputError(f"{path} is no record of runs: restore it, or name another file")
 
 
-def digest(experiment: Experiment) -> str:
-    """Of every field but where the data lie."""
+def plain(experiment: Experiment) -> Any:
+    """Every field but the seed and where the data lie, as JSON."""
     fields = json.loads(json.dumps(to_json(experiment)))
+    del fields["seed"]
     fields["data"].pop("root", None)
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+    return fields
+
+
+def known(fields: Any) -> Any:
+    """The same of a record, as this version writes it: fields that are new have their defaults."""
+    try:
+        return plain(from_json(fields))
+    except InputError:  # written by another version
+        return None

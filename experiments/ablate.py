@@ -225,7 +225,7 @@ def rows(job: Ablate, part: Part, record: Record) -> list[Row]:
 
 def results(job: Ablate, form: str, record: Record) -> list[dict]:
     """What is recorded of a form, by seed."""
-    return [record.run(experiment(job, form, seed)) for seed in range(job.seeds)]
+    return [record.run(form, experiment(job, form, seed)) for seed in range(job.seeds)]
 
 
 def train(job: Ablate) -> list[Row]:

@@ -140,7 +140,7 @@ def experiments(job: Encoders, name: str, record: Record) -> list[Experiment]:
         batch=job.batch,
         start=start,
     )
-    known = [run["steps"] for run in record.runs.values() if run["form"] == name]
+    known = [run["steps"] for (form, _), run in record.runs.items() if form == name]
     if (folder_of(job.workdir, name, 0) / "experiment.json").exists():
         known.append(load(folder_of(job.workdir, name, 0)).steps)
     steps = known[0] if known else steps_in(one, 60 * job.minutes)
@@ -162,7 +162,7 @@ def steps_in(experiment: Experiment, seconds: float) -> int:
 
 def row(job: Encoders, name: str, runs: list[Experiment], record: Record) -> Row:
     """A pair's row."""
-    found = [record.run(one) for one in runs]
+    found = [record.run(name, one) for one in runs]
     encoder, decoder, start = pairs(job)[name]
     return {
         "encoder": encoder,

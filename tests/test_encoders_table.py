@@ -92,7 +92,7 @@ def test_steps_are_measured(job, tmp_path):
 
 def _runs(job, tmp_path):
     record = Record(tmp_path / "record.json", "")
-    record.runs["x"] = {"form": "plain, FPN, random", "steps": 10}
+    record.runs["plain, FPN, random", 0] = {"steps": 10}
     return encoders.experiments(job, "plain, FPN, random", record)
 
 

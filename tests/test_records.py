@@ -6,7 +6,7 @@ import pytest
 from encdec.data.datasets import CamVid
 from encdec.errors import InputError
 from encdec.experiment import load
-from encdec.records import Record, digest, placeless, read
+from encdec.records import Record, placeless, plain, read
 
 
 @pytest.fixture
@@ -16,12 +16,14 @@ def record(tmp_path):
 
 def test_a_run_that_stands_in_the_file_is_found_again(record, finished):
     experiment = load(finished)
-    assert record.scores(experiment) is None
+    assert record.run("U-Net", experiment) is None
     record.add("U-Net", experiment, finished, {"mean_iou": 0.5}, 12.5)
     again = Record(record.path, "A title")
-    assert again.scores(experiment) == {"mean_iou": 0.5}
-    assert again.scores(dataclasses.replace(experiment, seed=1)) is None
-    run = again.run(experiment)
+    run = again.run("U-Net", experiment)
+    assert run["scores"] == {"mean_iou": 0.5}
+    assert again.run("U-Net", dataclasses.replace(experiment, seed=1)) is None
+    assert again.run("U-Net", dataclasses.replace(experiment, steps=99)) is None
+    assert again.run("FPN", experiment) is None
     assert (run["form"], run["seed"], run["seconds"]) == ("U-Net", 0, 12.5)
     assert run["memory_mib"] > 0 and run["jax"] and "commit" in run
 
@@ -37,18 +39,38 @@ def test_two_writers_lose_none_of_each_others_runs(record, finished):
     assert found["findings"] == ["it holds"]
 
 
-def test_the_digest_is_of_every_field_but_where_the_data_lie(finished):
+def test_a_form_that_is_another_now_takes_the_place_of_the_old(record, finished):
     experiment = load(finished)
-    assert digest(experiment) == digest(load(finished))
-    assert digest(experiment) != digest(dataclasses.replace(experiment, steps=99))
+    for seed in (0, 1):
+        one = dataclasses.replace(experiment, seed=seed)
+        record.add("U-Net", one, finished, {"mean_iou": 0.5}, None)
+    longer = dataclasses.replace(experiment, steps=99)
+    record.add("U-Net", longer, finished, {"mean_iou": 0.6}, None)
+    again = Record(record.path, "A title")
+    assert list(again.runs) == [("U-Net", 0)] and again.run("U-Net", longer) is not None
+
+
+def test_a_record_from_before_a_field_was_there_still_counts(record, finished):
+    experiment = load(finished)
+    record.add("U-Net", experiment, finished, {"mean_iou": 0.5}, None)
+    found = json.loads(record.path.read_text())
+    del found["experiments"]["U-Net"]["patience"]
+    record.path.write_text(json.dumps(found))
+    assert Record(record.path, "A title").run("U-Net", experiment) is not None
+
+
+def test_where_the_data_lie_is_no_matter(finished):
+    experiment = load(finished)
     moved = [
-        digest(dataclasses.replace(experiment, data=CamVid(root=finished / name)))
+        plain(dataclasses.replace(experiment, data=CamVid(root=finished / name)))
         for name in ("a", "b")
     ]
-    assert moved[0] == moved[1] != digest(experiment)
+    assert moved[0] == moved[1] != plain(experiment)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"runs": [1]}', '{"runs": [{"form": "a"}]}', "{"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"runs": [1]}', '{"runs": [{"form": "a"}]}', "{", "{}"]
+)
 def test_another_file_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "one.json").write_text(text)
     with pytest.raises(InputError, match="is no record of runs"):
