@@ -1,6 +1,7 @@
 """docs/results.md, from the records of runs in docs/records/runs: python docs/results.py"""
 
 from pathlib import Path
+from typing import Any
 
 from encdec.records import read
 from encdec.table import table
@@ -24,17 +25,20 @@ def page() -> str:
 
 def section(record: dict) -> str:
     """One record's part."""
-    parts = [f"## {record['title']}", f"```sh\n{record['command']}\n```"]
+    parts = [f"## {record['title']}", f"```sh\npython experiments/{record['command']}\n```"]
     for made in record["tables"]:
-        rows = [
-            {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-            for row in made["rows"]
-        ]
+        rows = [{column: cell(x) for column, x in row.items()} for row in made["rows"]]
         parts += [f"### {made['title'].capitalize()}", table(rows)]
-    parts += ["\n".join(f"- {finding}" for finding in record["findings"])] * bool(
-        record["findings"]
-    )
-    return "\n\n".join([*parts, about(record["runs"])]) + "\n"
+    if record["findings"]:
+        parts.append("\n".join(f"- {finding}" for finding in record["findings"]))
+    if record["runs"]:
+        parts.append(about(record["runs"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def cell(value: Any) -> Any:
+    """JSON has no tuples, and (mean, spread) is one."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def about(runs: list[dict]) -> str:

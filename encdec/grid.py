@@ -112,6 +112,16 @@ def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Recor
             time.sleep(WAIT)
 
 
+def recorded(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Record) -> Grid:
+    """As `trained`; returns the scores that stand in the record."""
+    trained(forms, workdir, record)
+    grid: Grid = {}
+    for form, seeds in forms.items():
+        runs = [(folder_of(workdir, form, one.seed), record.run(form, one)) for one in seeds]
+        grid[form] = tuple(Cell(folder, run["scores"], run["seconds"]) for folder, run in runs)
+    return grid
+
+
 def folder_of(workdir: Path, form: str, seed: int) -> Path:
     """Where `trained` keeps a run."""
     return workdir / re.sub(r"\W+", "_", form) / f"seed{seed}"
@@ -155,7 +165,8 @@ def measured(
     for score in scores:
         row[name(score)] = spread([one.scores[score] for one in runs])
         if paper is not None:
-            row[f"{name(score)}, paper"] = paper[score] / 100 if score in paper else None
+            figure = paper.get(score)
+            row[f"{name(score)}, paper"] = None if figure is None else round(figure / 100, 6)
     return row
 
 
@@ -222,7 +233,7 @@ class Finding:
         said = f"{self.better} above {self.worse}, {named(self.score)}, paper {self.paper}: "
         if self.difference is None:
             return f"{said}not measured"
-        around = "one seed" if self.spread is None else f"± {self.spread:.3f}"
+        around = "no spread" if self.spread is None else f"± {self.spread:.3f}"
         verdict = "holds" if self.holds else "does not hold"
         if not self.holds and self.spread is not None and -self.difference <= self.spread:
             verdict += ", within the spread"
@@ -255,9 +266,9 @@ def _judge(grid: Grid, one: Ordering) -> Finding:
 def finish(rows: list[Row], workdir: Path, findings: Sequence[Finding] = ()) -> list[Row]:
     """Prints the table, then a line for each ordering; writes both; returns the rows."""
     keep(rows, workdir, findings)
-    print(
-        "\n".join(["", table(rows), *([""] if findings else []), *map(str, findings)]), flush=True
-    )
+    print(f"\n{table(rows)}")
+    for line in ("", *findings) if findings else ():
+        print(line)
     return rows
 
 

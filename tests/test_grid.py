@@ -104,8 +104,8 @@ def test_minutes_are_the_mean_and_unknown_where_one_is():
 @pytest.mark.parametrize(
     "fine, coarse, verdict",
     [
-        ((0.6,), (0.5,), "+0.100 (one seed): holds"),
-        ((0.5,), (0.6,), "-0.100 (one seed): does not hold"),
+        ((0.6,), (0.5,), "+0.100 (no spread): holds"),
+        ((0.5,), (0.6,), "-0.100 (no spread): does not hold"),
         ((0.6, 0.7), (0.3, 0.4), "+0.300 (± 0.100): holds"),
         ((0.6, 0.7), (0.55, 0.65), "+0.050 (± 0.100): does not hold, within the spread"),
         ((0.55, 0.65), (0.6, 0.7), "-0.050 (± 0.100): does not hold, within the spread"),
@@ -135,7 +135,7 @@ def test_the_table_and_the_findings_are_printed_and_written(tmp_path, capsys):
     rows = [{"form": "fine", "mean IoU": 0.2}]
     assert finish(rows, tmp_path / "grid", findings) == rows
     said = capsys.readouterr().out
-    assert "   0.200 |" in said and said.endswith("+0.100 (one seed): holds\n")
+    assert "   0.200 |" in said and said.endswith("+0.100 (no spread): holds\n")
     assert json.loads((tmp_path / "grid/table.json").read_text()) == rows
     (kept,) = json.loads((tmp_path / "grid/orderings.json").read_text())
     assert kept["holds"] is True and kept["spread"] is None and kept["paper"] == "62.4 > 59.4"
@@ -161,6 +161,16 @@ def test_a_grid_runs_what_its_record_lacks_the_first_seed_of_all_first(tiny, tra
     assert order == ["U_Net_a/seed0", "U_Net_a/seed1", "FPN/seed2", "FPN/seed3"]
     grid.trained(forms, tmp_path / "elsewhere", Record(tmp_path / "record.json", "A title"))
     assert len(trained) == 4
+
+
+def test_a_recorded_grid_has_what_stands_in_the_record(tiny, trained, tmp_path):
+    record = Record(tmp_path / "record.json", "A title")
+    found = grid.recorded({"a form": [tiny(seed=0), tiny(seed=1)]}, tmp_path, record)
+    assert [one.folder for one in found["a form"]] == [
+        tmp_path / "a_form" / "seed0",
+        tmp_path / "a_form" / "seed1",
+    ]
+    assert {one.scores["mean_iou"] for one in found["a form"]} == {0.5}
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(tiny, trained, tmp_path, monkeypatch):
