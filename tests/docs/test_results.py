@@ -28,4 +28,4 @@ def test_tables_are_means_of_the_runs(path):
                 found = row[column][0] if isinstance(row[column], list) else row[column]
                 assert found == pytest.approx(mean(run["scores"][score] for run in runs), abs=1e-5)
                 checked += 1
-    assert checked
+    assert checked or not record["runs"]
