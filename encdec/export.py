@@ -208,7 +208,7 @@ def to_onnx(program: Program, variables: Any) -> tuple[bytes, list[Any], dict[st
     images = jax.ShapeDtypeStruct((1, *program.limit, program.channels), jnp.uint8)
 
     def run(images: Any) -> Any:
-        return program(variables, images)
+        return program(jax.tree.map(jnp.asarray, variables), images)
 
     found = jax.eval_shape(run, images)
     model = jax2onnx.to_onnx(

@@ -1,8 +1,9 @@
 """All levels of a pyramid -> one map -> logits (Kirillov et al. 2019, Panoptic FPN, §3.1)."""
 
+import jax.numpy as jnp
 from flax import linen as nn
 
-from encdec.arrays import Dtype, Logits, Maps
+from encdec.arrays import Dtype, Logits, Map, Maps
 from encdec.heads import check_classes
 from encdec.layers import ConvNormRelu, NormKind, aligned, bilinear
 
@@ -31,7 +32,7 @@ class Merge(nn.Module):
     @nn.compact
     def __call__(self, maps: Maps, *, size: tuple[int, int], train: bool) -> dict[str, Logits]:
         """Returns "logits", (b, *size, classes)."""
-        finest, total = min(maps), 0
+        finest, levels = min(maps), []
         larger = aligned if self.aligned else bilinear
         for stride in sorted(maps):
             x, level = maps[stride], stride
@@ -45,12 +46,17 @@ class Merge(nn.Module):
                     x = larger(x, 2)
                 if level in maps:  # odd sizes round up on the way down
                     x = x[:, : maps[level].shape[1], : maps[level].shape[2]]
-            total += x
-        total = nn.Dropout(self.dropout, (1, 2), deterministic=not train)(total)
+            levels.append(x)
+        total = nn.Dropout(self.dropout, (1, 2), deterministic=not train)(self.joined(levels))
         logits = nn.Conv(self.classes, (1, 1), dtype=self.dtype, name="score")(total)
         if finest > 1:
             logits = larger(logits, finest)
         return {"logits": logits[:, : size[0], : size[1]]}
+
+    @nn.nowrap
+    def joined(self, levels: list[Map]) -> Map:
+        """One map of all, which have its size."""
+        return sum(levels)
 
     def reach(self, strides: tuple[int, ...]) -> dict[int, int]:
         """Adjacent cells behind one pixel, by stride of the maps, in the worst phase."""
@@ -63,3 +69,12 @@ class Merge(nn.Module):
                 cells, level = cells // 2 + 2 + 2, level * 2  # bilinear 2x, then 3x3
             reached[stride] = cells
         return reached
+
+
+class MergeConcatenated(Merge):
+    """The levels' maps side by side, not added: an ablation of the paper."""
+
+    @nn.nowrap
+    def joined(self, levels: list[Map]) -> Map:
+        """All their channels, the finest level's first."""
+        return jnp.concatenate(levels, -1)

@@ -5,7 +5,7 @@ import pytest
 from flax import linen as nn
 
 from encdec.errors import InputError
-from encdec.heads.merge import Merge
+from encdec.heads.merge import Merge, MergeConcatenated
 from encdec.train.state import count
 
 STRIDES = (4, 8, 16, 32)
@@ -122,3 +122,15 @@ def test_fewer_than_one_class_is_an_error():
 def test_reach_of_one_pixel():
     """Bilinear x4 sees 2 cells; each stage sees 2 more, each doubling n // 2 + 2 for n."""
     assert Merge().reach((4, 8, 16, 32)) == {4: 4, 8: 5, 16: 6, 32: 7}
+
+
+def test_maps_side_by_side_with_equal_scores_are_the_sum():
+    """The score of a concatenation is the sum of a score of each level."""
+    maps = {s: draw(2, 64 // s, 64 // s, 8, seed=s) for s in STRIDES}
+    sizes = {"size": (64, 64), "train": False}
+    added, variables = Merge(3, 8, norm="none").init_with_output(jax.random.key(0), maps, **sizes)
+    head, params = MergeConcatenated(3, 8, norm="none"), variables["params"]
+    score = params["score"] | {"kernel": jnp.tile(params["score"]["kernel"], (1, 1, 4, 1))}
+    beside = head.apply({"params": params | {"score": score}}, maps, **sizes)
+    np.testing.assert_allclose(beside["logits"], added["logits"], atol=1e-5)
+    assert count(head.init(jax.random.key(0), maps, **sizes)["params"]) == count(params) + 3 * 8 * 3
