@@ -37,6 +37,8 @@ from encdec.data.detection import (
     TFDSDetection,
     VOCDetection,
 )
+from encdec.data.stuff import COCOStuff
+from encdec.data.tracking import CellTracking
 from encdec.doctor import Doctor, doctor_command
 from encdec.errors import CheckpointError, InputError, visible
 from encdec.evaluate import evaluate, evaluator
@@ -60,6 +62,8 @@ DATASETS: dict[str, type[Dataset]] = {
     "isbi_em": ISBI,
     "dsb2018": DSB2018,
     "chase_db1": ChaseDB1,
+    "cell_tracking": CellTracking,
+    "coco_stuff": COCOStuff,
     "folder": Folder,
     "tfds": TFDS,
     "shapes_detection": ShapesDetection,

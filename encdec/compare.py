@@ -25,7 +25,7 @@ from encdec.train.folder import environment, facts, settings
 from encdec.train.loop import variables_of
 from encdec.train.page import Evaluation, about, by_class, names_of, saved
 
-SAME_IMAGES = ("shrink", "border", "max_boxes", "faults", "max_faults", "canvas")
+SAME_IMAGES = ("shrink", "side", "border", "max_boxes", "faults", "max_faults", "canvas")
 """Fields of a data set that do not change which images are scored."""
 
 

@@ -11,14 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from encdec import hosts, masks, parallel
 from encdec.arrays import IGNORE
 from encdec.average_precision import Objects
 from encdec.data.augment import prepare
 from encdec.data.faults import Faults
-from encdec.data.fit import BUCKET, bucket
+from encdec.data.fit import BUCKET, bucket, magnification
 from encdec.data.pipeline import checked, eval_batches, opened
 from encdec.errors import InputError
 from encdec.experiment import Experiment
@@ -78,8 +78,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Scores of the data's split, every image once; a short last batch is filled with nothing.
 
-    Where a segmentation scores whole images too (`Segment.also`), or the net gives less than it
-    sees, images are predicted one by one, tiled, as `predict` does.
+    Where a segmentation scores whole images too (`Segment.also`), where the net gives less than it
+    sees, or sees resized images (`Dataset.side`), they are predicted one by one as `predict` does.
 
     Args:
       step: of `evaluator(experiment)`.
@@ -99,7 +99,7 @@ def evaluate(
             for number, record in every.items():
                 seen.note(task, number, record)
         return task.scores([every[i] for i in sorted(every)])
-    single = task.also or geometry(model, (BUCKET, BUCKET)).margin != (0, 0)
+    single = task.also or experiment.data.side or geometry(model, (BUCKET, BUCKET)).margin != (0, 0)
     with hosts.together():
         if single:
             total = added(by_image(experiment, variables, mine, faults, seen))
@@ -180,7 +180,10 @@ def objects(
         for row, number in enumerate(batch["index"]):
             if number >= 0:
                 own = ({name: x[row] for name, x in part.items()} for part in (found, batch))
-                yield int(number), *with_masks(*(enlarged(part, data.shrink) for part in own))
+                if "scale" in batch:  # without masks
+                    yield int(number), *(resized(part, batch["scale"][row]) for part in own)
+                else:
+                    yield int(number), *with_masks(*(enlarged(part, data.shrink) for part in own))
 
 
 def enlarged(objects: Objects, factor: int) -> Objects:
@@ -189,6 +192,13 @@ def enlarged(objects: Objects, factor: int) -> Objects:
     return objects | {
         name: objects[name] * factor**power for name, power in powers.items() if name in objects
     }
+
+
+def resized(objects: Objects, scale: Float32[np.ndarray, "2"]) -> Objects:
+    """The objects in pixels of the image before rows and columns grew by `scale`."""
+    factors = {"boxes": 1 / np.tile(scale, 2)[None], "areas": 1 / scale.prod(), "size": 1 / scale}
+    objects = objects | {name: objects[name] * factors[name] for name in factors if name in objects}
+    return objects | ({"size": objects["size"].round().astype(int)} if "size" in objects else {})
 
 
 def with_masks(found: Objects, truth: Objects) -> tuple[Objects, Objects]:
@@ -220,7 +230,9 @@ def by_image(
         except InputError as error:
             faults.note(error)
             continue
-        found = predict_outputs(experiment.model, variables, example["image"], shrink=data.shrink)
+        scales = (magnification(example["image"].shape[:2], data.side),)
+        options = {"shrink": data.shrink, "scales": scales}
+        found = predict_outputs(experiment.model, variables, example["image"], **options)
         border = [(0, bucket(n) - n) for n in example["label"].shape]  # few sizes, few compiles
         label = np.pad(example["label"], border, constant_values=IGNORE)
         logits = np.pad(found["logits"], [*border, (0, 0)])

@@ -76,6 +76,11 @@ def program_command(args: list[str]) -> None:
     check_new(asked.out)
     experiment, variables = load_run(asked.run)
     task, data = experiment.task, experiment.data
+    if data.side is not None:
+        raise InputError(
+            f"a program resizes no images; the run's are resized to sides of {data.side}: give it "
+            "images of that size, by Python's encdec.export"
+        )
     how = {"limit": asked.limit, "tile": asked.tile, "probabilities": asked.probabilities}
     program = Program(experiment.model, task, shrink=data.shrink, **how)
     choice = {"classes": task.names(data.classes), "format": asked.format}

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Integer, UInt8
 from encdec import masks
 from encdec.average_precision import Objects
 from encdec.boxes import Detections
-from encdec.data.fit import bucket, shrunk
+from encdec.data.fit import bucket, fitted, shrunk
 from encdec.errors import InputError
 from encdec.model import EncoderDecoder
 from encdec.predict import check_image, check_options
@@ -26,6 +26,7 @@ def find(
     *,
     task: Task,
     shrink: int = 1,
+    side: tuple[int, int] | None = None,
 ) -> Objects:
     """The detections of at least the task's threshold, best first: "boxes" (n, 4), (y0, x0, y1, x1)
     in pixels of the image; "scores" (n,) in [0, 1]; "classes" (n,), numbers of the data set's from
@@ -38,6 +39,7 @@ def find(
       image: RGB, 0 to 255.
       task: what the model was trained for.
       shrink: the factor by which the net was trained on smaller images.
+      side: the sides to which its images were resized, see `Dataset.side`; without masks.
 
     Raises:
       InputError: the image is not one; or the task is not one of objects, or not the model's.
@@ -51,13 +53,14 @@ def find(
         )
     check_options(shrink)
     check_image(image)
-    small = shrunk({"image": image}, shrink)["image"]
+    resized = shrunk(fitted({"image": image}, side), shrink)
+    small, scale = resized["image"], np.tile(resized.get("scale", np.ones(2)), 2)[None]
     size = small.shape[:2]
     border = [(0, bucket(n) - n) for n in size]
     padded = np.pad(small, [*border, (0, 0)], mode="edge").astype(np.float32) / 255
     found = jax.device_get(detections(model, task, variables, padded[None], jnp.array([size])))
     found = {name: values[0][found["valid"][0]] for name, values in found.items()}
-    whole = found["boxes"] * shrink
+    whole = found["boxes"] * shrink / scale
     limit = np.tile(image.shape[:2], 2)[None]  # the last row of a shrunk image may be cut short
     found["boxes"] = np.minimum(whole, limit).astype(np.float32)
     if "masks" in found:

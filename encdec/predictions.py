@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from encdec import hosts, parallel
 from encdec.checkpoint import digests
+from encdec.data.fit import magnification
 from encdec.data.listing import MADE_BY, Listed, Page, listed, read_ahead
 from encdec.errors import InputError, visible
 from encdec.experiment import Experiment, load, to_json
@@ -163,6 +164,7 @@ def made_by(experiment: Experiment, variables: Any, asked: Predict) -> dict[str,
     """Run and settings, of which all in a folder of predictions is: the memory is no matter."""
     what = [to_json(part) for part in (experiment.model, experiment.task)]
     data = [experiment.data.shrink, experiment.task.names(experiment.data.classes)]
+    data += [experiment.data.side] * (experiment.data.side is not None)
     text = json.dumps([what, data, digests(variables)], sort_keys=True)
     settings = asdict(asked)
     for name in ("images", "run", "out", "memory"):
@@ -195,12 +197,14 @@ class Predictor:
     def __call__(self, image: np.ndarray) -> Found:
         """Raises InputError where the memory is too little for it."""
         model, task = self.experiment.model, self.experiment.task
-        given, shrink = (model, self.variables, image), self.experiment.data.shrink
+        given, data = (model, self.variables, image), self.experiment.data
         if not isinstance(task, Segment):
-            return Found(image, objects=find(*given, task=task, shrink=shrink))
+            found = find(*given, task=task, shrink=data.shrink, side=data.side)
+            return Found(image, objects=found)
         asked, found = self.asked, {}
-        options = {"shrink": shrink, "memory": asked.memory, "tile": asked.tile}
-        options |= {"tta": asked.tta, "scales": asked.scales}
+        options = {"shrink": data.shrink, "memory": asked.memory, "tile": asked.tile}
+        factor = magnification(image.shape[:2], data.side)
+        options |= {"tta": asked.tta, "scales": tuple(scale * factor for scale in asked.scales)}
         if "probabilities" in self.form.kinds:
             logits = predict_outputs(*given, **options)["logits"]
             found["probabilities"] = np.asarray(task.probabilities(logits))

@@ -6,6 +6,7 @@ import numpy as np
 
 from encdec import parallel
 from encdec.data.faults import Faults
+from encdec.data.fit import magnification
 from encdec.errors import InputError
 from encdec.evaluate import objects
 from encdec.experiment import Experiment
@@ -63,7 +64,9 @@ def samples(
         except InputError as error:
             faults.note(error)
             continue
-        labels = predict(experiment.model, variables, example["image"], shrink=data.shrink)
+        scales = (magnification(example["image"].shape[:2], data.side),)
+        options = {"shrink": data.shrink, "scales": scales}
+        labels = predict(experiment.model, variables, example["image"], **options)
         sample = {"number": i, "image": example["image"], "label": example["label"]}
         shown.append(sample | {"predictions": {name: labels.astype(np.uint8)}})
     return shown

@@ -4,12 +4,8 @@ python experiments/isbi_unet.py --data.root DIR                       # slices 0
 python experiments/isbi_unet.py --data.root DIR --augment.elastic 0   # no elastic deformation
 
 The paper's optimiser is SGD of momentum 0.99 (§3), without a rate or a number of steps; in as few
-as these Adam gets further (README). As in the paper, and at its width, on a GPU, with a rate and
-steps of ours:
-
-python experiments/isbi_unet.py --data.root DIR --augment.size 572 572 --steps 30000 \
-    --optimizer.name sgd --optimizer.momentum 0.99 --optimizer.rate 2e-3 --optimizer.clip 1 \
-    --model.encoder.channels 64 128 256 512 1024 --model.decoder.channels 512 256 128 64
+as these Adam gets further (README). As in the paper, and at its width:
+experiments/isbi_unet_paper.py.
 """
 
 from encdec import cli, papers

@@ -4,8 +4,8 @@
 
 Heavy learning: one whole image a step, momentum 0.99, the loss summed over its pixels, so that the
 rate is 1e-10; rates of biases doubled, only kernels decay; no augmentation. Published: mean IU
-63.6 on the 736 images of seg11valid, from ImageNet weights. Not run to the end here. All stages
-in one command: experiments/stages.py voc.
+63.6 on the 736 images of seg11valid, from ImageNet weights. Started for a few steps only; not run
+to its end here. All stages in one command: experiments/stages.py voc.
 """
 
 from encdec import cli, papers

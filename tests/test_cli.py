@@ -191,7 +191,7 @@ def test_check_names_every_bad_file(folder, call):
 def test_check_wants_a_kind_of_data(args, call):
     code, _, err = call(*args)
     assert code == 2
-    one_line(err, "shapes, camvid, voc, isbi_em, dsb2018, chase_db1, folder, tfds")
+    one_line(err, "shapes, camvid, voc, isbi_em, dsb2018, chase_db1, cell_tracking, coco_stuff")
 
 
 @pytest.mark.parametrize(

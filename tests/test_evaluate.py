@@ -103,6 +103,18 @@ def confusion_matrix(label, found):
     return sums
 
 
+def test_resized_images_are_scored_at_the_files_own_size(tiny, variables, sums):
+    """As `predict` at that scale gives them."""
+    experiment = tiny(data=dataclasses.replace(tiny().data, side=(48, 99)))
+    found = sums(experiment, variables)["confusion"]
+    total = np.zeros((8, 8), np.int64)
+    source = experiment.data.source("val")
+    for example in (source[i] for i in range(len(source))):
+        labels = predict(experiment.model, variables, example["image"], scales=(1.5,))
+        total += confusion_matrix(example["label"], labels)
+    np.testing.assert_array_equal(found, total)
+
+
 def test_of_objects_the_f1_of_each_image_is_seen(detector):
     one = detector("retinanet")
     seen = Seen()

@@ -1,5 +1,7 @@
 """The objects of one image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,27 @@ def test_a_shrunk_image_has_boxes_of_its_own_size(given):
     assert (found["boxes"][:, 2:] <= np.array([[127, 125]])).all() and found["boxes"].max() > 100
     if "masks" in found:
         assert found["masks"].shape[1:] == (127, 125)
+
+
+def test_a_run_of_resized_images_finds_boxes_of_the_files_own_size(detector):
+    """Evaluation and `find` agree; the truth is the file's own, its areas too."""
+    experiment = detector("retinanet")
+    variables = first_state(experiment).variables()
+    resized = replace(experiment, data=replace(experiment.data, side=(96, 200)))
+    own = objects(experiment, variables, evaluator(experiment), chosen=(0, 1))
+    for (_, _, truth), (number, wanted, same) in zip(
+        own, objects(resized, variables, evaluator(resized), chosen=(0, 1)), strict=True
+    ):
+        for name in ("boxes", "areas", "size"):
+            np.testing.assert_allclose(same[name], truth[name], rtol=1e-5)
+        image = resized.data.source("val")[number]["image"]
+        found = find(
+            experiment.model, variables, image, task=experiment.task, side=resized.data.side
+        )
+        np.testing.assert_allclose(
+            found["boxes"], wanted["boxes"][wanted["valid"]], rtol=1e-3, atol=1e-3
+        )
+        assert 48 < found["boxes"].max() <= 64
 
 
 @pytest.mark.parametrize("task", [encdec.Segment(7), encdec.Detect(3), encdec.Propose()])

@@ -304,6 +304,24 @@ def test_batch_norm_has_torchvisions_momentum_and_epsilon():
     np.testing.assert_allclose(still, x / np.sqrt(1 + 1e-5), rtol=1e-5)
 
 
+def test_a_frozen_norm_is_that_of_evaluation_and_learns_nothing():
+    x = 3 * draw(2, 4, 4, 3) + 1
+    variables = layers.Norm("batch").init(jax.random.key(0), x, train=False)
+    _, new = layers.Norm("batch").apply(variables, x, train=True, mutable=["batch_stats"])
+    variables, frozen = variables | new, layers.Norm("frozen", relu=True)
+
+    def total(params, x):
+        y, after = frozen.apply(
+            {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+        )
+        return (y**2).sum(), (y, after)
+
+    (slopes, to_x), (y, after) = jax.grad(total, (0, 1), has_aux=True)(variables["params"], x)
+    np.testing.assert_array_equal(y, layers.Norm("batch", True).apply(variables, x, train=False))
+    assert jax.tree.all(jax.tree.map(np.array_equal, after["batch_stats"], new["batch_stats"]))
+    assert all((slope == 0).all() for slope in jax.tree.leaves(slopes)) and (to_x != 0).any()
+
+
 def test_batch_norm_takes_epsilon_and_momentum():
     x = 0.1 * draw(2, 4, 4, 3) + 1
     norm = layers.Norm("batch", epsilon=0.01, momentum=0.99)

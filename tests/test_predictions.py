@@ -81,6 +81,23 @@ def test_a_mask_has_the_image_s_size_and_a_palette(finished, photos, call):
         np.testing.assert_array_equal(np.array(mask), ids)
 
 
+def test_a_run_of_resized_images_sees_them_so(finished, photos, call, tmp_path):
+    """Masks are of the photo's own size; a program, which resizes nothing, is refused."""
+    run, out = tmp_path / "run", photos / "out"
+    shutil.copytree(finished, run)
+    written = json.loads((run / "experiment.json").read_text())
+    written["data"]["side"] = [48, 99]
+    (run / "experiment.json").write_text(json.dumps(written))
+    assert call("predict", photos / "a.png", "--run", run, "--out", out, "--write", "mask")[0] == 0
+    experiment, variables = encdec.load_run(run)
+    image = np.array(Image.open(photos / "a.png"))
+    wanted = encdec.predict(experiment.model, variables, image, scales=(48 / 33,))
+    np.testing.assert_array_equal(Image.open(out / "a_mask.png"), wanted)
+    code, _, err = call("export", "--run", run, "--out", tmp_path / "program")
+    assert code == 2
+    one_line(err, "a program resizes no images; the run's are resized to sides of (48, 99)")
+
+
 def test_probabilities_and_polygons_are_those_of_the_mask(finished, photos, call):
     out, kinds = photos / "out", ("mask", "probabilities", "polygons")
     code, *_ = call("predict", photos / "sub", "--run", finished, "--out", out, "--write", *kinds)

@@ -49,6 +49,9 @@ class Dataset:
     Attributes:
       split: what evaluation reads; training always reads "train".
       shrink: the net sees images reduced by this factor, and is scored at full size.
+      side: the net sees images resized until their shorter side has the first number of pixels, or
+        the longer one the second, and is scored at full size; 800 and 1333 in FPN §5. Not for
+        boxes with masks.
       border: U-Net's weight map, from the instances: training batches then have "weight". Made
         once an image and kept in memory, 4 bytes a pixel.
       max_boxes: most boxes of an image; batches with boxes are padded to it.
@@ -59,6 +62,7 @@ class Dataset:
 
     split: str = "val"
     shrink: int = 1
+    side: tuple[int, int] | None = None
     border: Border | None = None
     max_boxes: int = MAX_BOXES
     faults: Literal["stop", "skip"] = "stop"
@@ -82,10 +86,15 @@ class Dataset:
                 f"shrink and canvas of a data set are 1 or more; {self.shrink} and {self.canvas} "
                 "came; change --data.shrink or --data.canvas"
             )
+        if self.side is not None and (self.shrink > 1 or not 1 <= self.side[0] <= self.side[1]):
+            raise InputError(
+                f"side of a data set wants 1 <= shorter <= longer, and shrink 1; {self.side} and "
+                f"{self.shrink} came; change --data.side or --data.shrink"
+            )
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """Rows and columns of a training example after `shrink`; mostly a field.
+        """Rows and columns of a training example after `shrink` or `side`; mostly a field.
 
         Smaller ones are padded, larger ones cropped at random.
         """

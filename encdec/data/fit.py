@@ -5,6 +5,7 @@ from jaxtyping import Float32, Int32, Shaped, UInt8
 from PIL import Image
 
 from encdec.arrays import IGNORE
+from encdec.errors import InputError
 
 BUCKET = 32  # evaluated images are padded to multiples of it
 
@@ -51,6 +52,41 @@ def shrunk(example: Example, factor: int) -> Example:
         example["boxes"] = example["boxes"] / np.float32(factor)
     if "areas" in example:
         example["areas"] = example["areas"] / np.float32(factor**2)
+    return example
+
+
+def magnification(size: tuple[int, ...], side: tuple[int, int] | None) -> float:
+    """By which an image of `size` has the shorter `side`, or the longer one if that is less."""
+    return 1.0 if side is None else min(side[0] / min(size), side[1] / max(size))
+
+
+def fitted(example: Example, side: tuple[int, int] | None) -> Example:
+    """The example at the size that `side` says, with "scale" float32 (2,), by which rows and
+    columns grew.
+
+    The image is resized bilinearly, and averaged where it gets smaller; labels, instances and
+    weights are the nearest, boxes are multiplied by the scale, areas by both of its numbers.
+
+    Raises:
+      InputError: boxes with instances.
+    """
+    if side is None:
+        return example
+    if {"boxes", "instances"} <= set(example):
+        raise InputError("boxes with masks are not resized to a side: leave --data.side out")
+    old = example["image"].shape[:2]
+    factor = magnification(old, side)
+    rows, columns = new = tuple(max(1, round(n * factor)) for n in old)
+    image = Image.fromarray(example["image"]).resize((columns, rows), Image.Resampling.BILINEAR)
+    scale = np.float32(new) / np.float32(old)
+    example = example | {"image": np.array(image), "scale": scale}
+    at = [((np.arange(n) + 0.5) * o / n).astype(int) for n, o in zip(new, old, strict=True)]
+    for key in {"label", "instances", "weight"} & set(example):
+        example[key] = example[key][np.ix_(*at)]
+    if "boxes" in example:
+        example["boxes"] = example["boxes"] * np.tile(scale, 2)[None]
+    if "areas" in example:
+        example["areas"] = example["areas"] * scale.prod()
     return example
 
 

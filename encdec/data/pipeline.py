@@ -13,7 +13,7 @@ from jaxtyping import Float32, Shaped
 from encdec.arrays import IGNORE
 from encdec.data.datasets import Dataset, Source
 from encdec.data.faults import Faults, say
-from encdec.data.fit import Example, Row, bucket, cropped, padded, shrunk, thinned
+from encdec.data.fit import Example, Row, bucket, cropped, fitted, padded, shrunk, thinned
 from encdec.errors import InputError
 
 MOST_INSTANCES = 65_535  # of an image: what counts them takes memory for the greatest id
@@ -87,7 +87,7 @@ def train_batches(
 
     def row(i: int) -> Row:
         step, place = start + i // local, process * local + i % local
-        example = shrunk(usable(step, place), dataset.shrink)
+        example = shrunk(fitted(usable(step, place), dataset.side), dataset.shrink)
         for key in {"label", "instances", "weight"} & set(example):
             example[key] = thinned(example[key], dataset.shrink)
         example = cropped(example, dataset.canvas, np.random.default_rng((seed, step, place)))
@@ -106,9 +106,10 @@ def eval_batches(
 ) -> Iterator[Rows]:
     """Batches that hold every example of `dataset.split` once, at its own size.
 
-    Images, after `shrink`, are padded at the bottom and right to multiples of 32 by repeating
-    their edge, and those of one padded size are batched: few shapes, few compiles. Labels and
-    instances stay `shrink` times as large, padded with 255 and 0. Boxes count pixels of the image.
+    Images, after `shrink` or `side`, are padded at the bottom and right to multiples of 32 by
+    repeating their edge, and those of one padded size are batched: few shapes, few compiles. Labels
+    and instances stay `shrink` times as large, padded with 255 and 0. Boxes count pixels of the
+    image.
 
     Args:
       chosen: numbers of the examples to read; all of them by default.
@@ -126,7 +127,8 @@ def eval_batches(
     def row(place: int) -> Row | None:
         i = chosen[place]
         try:
-            example = shrunk(checked(source, i, classes, keys, most), dataset.shrink)
+            example = fitted(checked(source, i, classes, keys, most), dataset.side)
+            example = shrunk(example, dataset.shrink)
         except InputError as error:
             faults.note(error)
             return None

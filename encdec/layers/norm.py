@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from encdec import parallel
 from encdec.arrays import Dtype, Images, Map
 
-NormKind = Literal["batch", "group", "none"]
+NormKind = Literal["batch", "frozen", "group", "none"]
 Stats = tuple[Float[Array, " c"], Float[Array, " c"]]
 
 EPSILON = 1e-5
@@ -122,12 +122,14 @@ class BatchNorm(nn.Module):
     Attributes:
       epsilon: added to the variance.
       momentum: share of the old statistics in the new; one minus PyTorch's.
+      frozen: always as in evaluation; neither statistics nor parameters change.
     """
 
     relu: bool = False
     dtype: Dtype | None = None
     epsilon: float = EPSILON
     momentum: float = 0.9
+    frozen: bool = False
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
@@ -137,7 +139,9 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, width, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)
         x = x if self.dtype is None else x.astype(self.dtype)
-        if not train:
+        if self.frozen:
+            scale, bias = lax.stop_gradient((scale, bias))
+        if self.frozen or not train:
             return affine(x, scale, bias, mean.value, variance.value, self.relu, self.epsilon)
         y, new = batch_norm(x, scale, bias, self.relu, parallel.axis(), self.epsilon)
         if not self.is_initializing():
@@ -152,6 +156,9 @@ class BatchNorm(nn.Module):
 class Norm(nn.Module):
     """Normalisation by kind, then a ReLU if `relu`; "batch" is synchronised over devices.
 
+    "frozen" is that of published weights, an affine map that nothing changes: detectors train on
+    too few images at a time for statistics of their own (FPN's and Mask R-CNN's code).
+
     Numbers are torchvision's: momentum 0.9 (0.1 there), epsilon 1e-5; groups of GroupNorm: 32,
     or the largest common divisor with the channels.
     """
@@ -164,8 +171,9 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> Map:
-        if self.kind == "batch":
-            norm = BatchNorm(self.relu, self.dtype, self.epsilon, self.momentum, name="batch")
+        if self.kind in ("batch", "frozen"):
+            how = (self.relu, self.dtype, self.epsilon, self.momentum, self.kind == "frozen")
+            norm = BatchNorm(*how, name="batch")
             return norm(x, train=train)
         if self.kind == "group":
             groups = next(g for g in range(min(32, x.shape[-1]), 0, -1) if x.shape[-1] % g == 0)

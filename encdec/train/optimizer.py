@@ -16,7 +16,8 @@ class Optimizer:
     Attributes:
       name: "adamw", or "sgd" with momentum and decay added to the gradient.
       rate: the peak learning rate.
-      schedule: after the warm-up, "cosine" to zero, "poly" (1 - t)^0.9, or "constant".
+      schedule: after the warm-up, "cosine" to zero, "poly" (1 - t)^0.9, "constant", or "steps".
+      drops: shares of the steps after which the rate of "steps" is a tenth of what it was.
       warmup: share of the steps in which the rate rises linearly from zero.
       decay: weight decay, of kernels only: biases and norms have one axis and are left out.
       clip: largest norm of the gradient; 0 leaves it.
@@ -29,7 +30,8 @@ class Optimizer:
 
     name: Literal["adamw", "sgd"] = "adamw"
     rate: float = 1e-3
-    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    schedule: Literal["cosine", "poly", "constant", "steps"] = "cosine"
+    drops: tuple[float, ...] = ()
     warmup: float = 0.05
     decay: float = 1e-4
     momentum: float = 0.9
@@ -43,16 +45,24 @@ class Optimizer:
     def __post_init__(self) -> None:
         if self.accumulate < 1:
             raise InputError(f"optimizer accumulate must be at least 1; got {self.accumulate}")
+        if bool(self.drops) != (self.schedule == "steps") or not all(0 < x < 1 for x in self.drops):
+            raise InputError(
+                "drops between 0 and 1 go with the schedule steps, and with no other; got "
+                f"{self.drops} and {self.schedule}: change --optimizer.drops or "
+                "--optimizer.schedule"
+            )
 
     def rate_at(self, steps: int) -> optax.Schedule:
         """The learning rate by update, for a run of that many steps."""
         updates = max(steps // self.accumulate, 1)
         rising = round(updates * self.warmup)
         falling = max(updates - rising, 1)
+        falls = {max(round(updates * share) - rising, 1): 0.1 for share in self.drops}
         after = {
             "cosine": optax.cosine_decay_schedule(self.rate, falling),
             "poly": optax.polynomial_schedule(self.rate, 0.0, 0.9, falling),
             "constant": optax.constant_schedule(self.rate),
+            "steps": optax.piecewise_constant_schedule(self.rate, falls),
         }[self.schedule]
         if not rising:
             return after

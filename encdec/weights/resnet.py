@@ -17,7 +17,7 @@ def names(encoder: ResNet, source: str) -> Iterator[tuple[str, str]]:
     """
     if source not in SOURCES:
         raise InputError(f"ResNet has names of {', '.join(SOURCES)}; got {source!r}")
-    if encoder.norm != "batch":
+    if encoder.norm not in ("batch", "frozen"):
         raise InputError(f'published ResNets have norm="batch"; got {encoder.norm!r}')
     yield "conv1", "conv1"
     yield "norm1/batch", "bn1"

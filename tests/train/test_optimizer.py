@@ -60,6 +60,27 @@ def test_without_warmup_the_first_rate_is_the_peak(schedule):
     ) == pytest.approx(0.3)
 
 
+@pytest.mark.paper(
+    "FPN §5.1",
+    says="learning rate 0.02 for 30,000 steps, then 0.002 for 10,000; §5.2: 60,000 and 20,000",
+    does='`schedule="steps"` with `drops=(0.75,)`; `experiments/coco_fpn_rpn.py` has the rest',
+    differs="",
+)
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+def test_the_rate_of_steps_falls_to_a_tenth(warmup):
+    rate = Optimizer(rate=0.02, schedule="steps", drops=(0.75, 0.9), warmup=warmup).rate_at(1000)
+    for step, wanted in ((100, 0.02), (749, 0.02), (750, 2e-3), (899, 2e-3), (900, 2e-4)):
+        assert float(rate(step)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"drops": (0.5,)}, {"schedule": "steps"}, {"schedule": "steps", "drops": (1.5,)}]
+)
+def test_drops_go_with_the_schedule_of_steps(fields):
+    with pytest.raises(InputError, match="drops between 0 and 1 go with the schedule steps"):
+        Optimizer(**fields)
+
+
 def test_the_schedule_counts_updates_not_steps():
     plain, gathered = Optimizer(), Optimizer(accumulate=4)
     at = range(26)
