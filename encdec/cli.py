@@ -37,6 +37,7 @@ from encdec.data.detection import (
     TFDSDetection,
     VOCDetection,
 )
+from encdec.data.slices import Slices
 from encdec.data.stuff import COCOStuff
 from encdec.data.tracking import CellTracking
 from encdec.doctor import Doctor, doctor_command
@@ -64,6 +65,7 @@ DATASETS: dict[str, type[Dataset]] = {
     "chase_db1": ChaseDB1,
     "cell_tracking": CellTracking,
     "coco_stuff": COCOStuff,
+    "slices": Slices,
     "folder": Folder,
     "tfds": TFDS,
     "shapes_detection": ShapesDetection,
