@@ -1,4 +1,4 @@
-"""docs/results.md, from the records of runs in docs/records/runs: python docs/results.py"""
+"""docs/results.md, from the records of runs in docs/records/experiments: python docs/results.py"""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ from encdec.records import read
 from encdec.table import table
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, RECORDS = ROOT / "docs" / "results.md", ROOT / "docs" / "records" / "runs"
+PAGE, RECORDS = ROOT / "docs" / "results.md", ROOT / "docs" / "records" / "experiments"
 HEAD = """# Results
 
-Written by `python docs/results.py` from the records in `docs/records/runs`, which the scripts of
+Written by `python docs/results.py` from the records in `docs/records/experiments`, which the scripts of
 `experiments/` write with `--record`: no number here was typed. A ± after a score is the standard
 deviation over the seeds. A *worth* is what a change adds to the score of the form that it changes,
 paired by seed, ± half of the 95 % interval of Student's t: where it is larger than its ±, the

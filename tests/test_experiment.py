@@ -18,7 +18,11 @@ from encdec.experiment import check_classes, differences, from_json, load, to_js
 from encdec.train.loop import variables_of
 from encdec.train.optimizer import Optimizer
 
-SCRIPTS = sorted(path for path in (Path(__file__).parent.parent / "experiments").glob("*_*.py"))
+SCRIPTS = sorted(
+    path
+    for path in (Path(__file__).parent.parent / "experiments").glob("*_*.py")
+    if "def experiment(" in path.read_text()
+)
 
 
 def scripted(path):
@@ -26,8 +30,9 @@ def scripted(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     given = {"seed": 0}
-    if hasattr(module, "FORMS"):  # of one job several experiments
-        given |= {"job": next(iter(module.DEFAULTS.values())), "form": list(module.FORMS)[-1]}
+    forms = getattr(module, "FORMS", None) or getattr(module, "FIGURES", None)
+    if forms:  # of one job several experiments
+        given |= {"job": next(iter(module.DEFAULTS.values())), "form": list(forms)[-1]}
     wanted = inspect.signature(module.experiment).parameters
     return module.experiment(**{name: given[name] for name in wanted if name in given})
 

@@ -87,6 +87,7 @@ def toy(job, tiny, folder):
     return dataclasses.replace(job, workdir=folder, **small)
 
 
+@pytest.mark.slow
 def test_three_stages_at_toy_size(tiny, tmp_path, capsys):
     """Each starts from the one before; a second call trains nothing."""
     stages = script(SCRIPTS[0].parent / "stages.py")
@@ -99,6 +100,7 @@ def test_three_stages_at_toy_size(tiny, tmp_path, capsys):
     assert "step 1/2" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_finetuning_starts_from_the_weights_it_is_given(tiny, tmp_path, capsys):
     """A frozen encoder stays to the bit, statistics too; a second call trains nothing."""
     finetune, folder = script(SCRIPTS[0].parent / "finetune.py"), tmp_path / "weights"

@@ -254,7 +254,8 @@ def test_branches_differ_in_width_or_in_how_they_are_joined():
     assert figures == ["74.5 > 74.1", "74.6 > 74.5", "74.5 > 74.4"]
 
 
-def test_a_sample_of_branches_at_toy_size(tiny, tmp_path, capsys):
+@pytest.mark.slow
+def test_two_branches_at_toy_size(tiny, tmp_path, capsys):
     job = dataclasses.replace(toy_branches(tiny, tmp_path), forms=("concatenation, 128",))
     (row,) = BRANCH.train(job)
     assert row["mean IoU, paper"] == 0.744 and 0 <= row["mean IoU"] <= 1
