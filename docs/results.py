@@ -12,9 +12,9 @@ HEAD = """# Results
 
 Written by `python docs/results.py` from the records in `docs/records/experiments`, which the
 scripts of `experiments/` write with `--record`: no number here was typed. A ± after a score is the
-standard deviation over the seeds. A *worth* is what a change adds to the score of the form that it changes,
-paired by seed, ± half of the 95 % interval of Student's t: where it is larger than its ±, the
-change did something.
+standard deviation over the seeds. A *worth* is what a change adds to the score of the form that it
+changes, paired by seed, ± half of the 95 % interval of Student's t: where it is larger than its ±,
+the change did something.
 """
 
 
