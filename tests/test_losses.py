@@ -258,8 +258,10 @@ def test_lovasz_at_the_corners_is_one_minus_iou():
 
 
 def test_lovasz_gradient_is_the_sorted_one():
-    logits, labels = case("binary", shape=(1, 5, 5))
-    labels = jnp.where(labels == 255, 0, labels)
+    errors = RNG.permutation(np.linspace(0.02, 0.98, 25)).reshape(1, 5, 5)  # a bin for each
+    labels = jnp.asarray(RNG.integers(0, 2, errors.shape), jnp.int32)
+    probs = jnp.abs(labels - errors)[..., None]
+    logits = (jnp.log(probs) - jnp.log1p(-probs)).astype(jnp.float32)
     grad = GRADS["lovasz"](logits, labels)[1]
 
     def by_sorting(x):
