@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -49,7 +49,7 @@ class Predict:
     Attributes:
       images: files, folders (with all images below them), or globs in quotes: 'scans/**/*.tif'.
         The results of a TIFF stack are stacks.
-      run: folder of a run.
+      run: folder of a run, or of weights that `encdec export-weights` made of one.
       out: folder for the results: <image>_mask.png and so on, in the sub-folders that the images
         have below a folder that was given. predictions.json there says what made them.
       write: mask (class ids, a PNG with a palette), overlay, probabilities (.npz, float16),
@@ -66,7 +66,7 @@ class Predict:
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
-    run: Path
+    run: Annotated[Path, tyro.conf.arg(aliases=["--model"])]
     out: Path = Path("predictions")
     write: tuple[Output, ...] = ()
     tiff: bool = False

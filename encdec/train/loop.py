@@ -41,9 +41,12 @@ def run(experiment: Experiment, folder: Path) -> dict[str, float]:
     numbers that an unbroken run would have had.
 
     Raises:
-      InputError: the folder holds a run of another experiment; or the loss is no longer finite.
+      InputError: the folder holds weights, or a run of another experiment; or the loss is no
+        longer finite.
     """
     with hosts.together():
+        if is_artefact(folder):
+            raise InputError(f"{folder} holds weights, not a run: give another --workdir")
         parallel.check_batch(experiment.batch)
         check_classes(experiment)
         splits = dict.fromkeys(("train", experiment.data.split))
@@ -285,11 +288,19 @@ def shared(state: State, experiment: Experiment) -> tuple[dict[str, Any], list[s
 
 
 def variables_of(experiment: Experiment, folder: Path) -> Any:
-    """What to evaluate a run with, from its newest checkpoint.
+    """What to evaluate a run with, from its newest checkpoint; or what is in a folder of weights.
 
     Raises:
-      InputError: it has none.
+      InputError: it has none; the weights are of another model.
     """
+    if is_artefact(folder):
+        model, variables = restore(folder)
+        if model != experiment.model:
+            raise InputError(
+                f"the weights in {folder} are of the model that they were saved with; leave out "
+                "the flags that change it"
+            )
+        return variables
     with closing(Checkpoints(folder / "checkpoints", read_only=True)) as checkpoints:
         state = checkpoints.restore(shapes_of_state(experiment))
     if state is None:

@@ -1,12 +1,14 @@
 """A model to keep or hand on: params.safetensors, model.json, and a card that says what it is.
 
 model.json rebuilds the network from encdec's own classes: nobody's code is run, nothing is
-unpickled, and the digests of the network's fields and of every array are checked.
+unpickled, and the digests of the network's fields and of every array are checked. With a run's
+experiment.json beside them, which names its classes and its task, it also predicts and is scored.
 """
 
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,19 +19,28 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from encdec.errors import InputError
-from encdec.experiment import from_json, to_json
+from encdec.experiment import Experiment, from_json, to_json
 from encdec.weights.files import Tensors, read, write
 
 PARAMS, MODEL, CARD = "params.safetensors", "model.json", "README.md"
+EXPERIMENT = "experiment.json"
 
 
-def save(folder: str | Path, model: nn.Module, variables: Any, card: str = "") -> None:
+def save(
+    folder: str | Path,
+    model: nn.Module,
+    variables: Any,
+    card: str = "",
+    experiment: Experiment | None = None,
+) -> None:
     """Writes the folder, whole or not at all.
 
     Args:
       model: a network or an encoder; the mean and std of its pixels go with it.
       variables: what `model.apply` takes: parameters and statistics.
       card: Markdown: the data, the command, the numbers.
+      experiment: that trained this model; where its data lie is left out, if the names of their
+        classes are known without.
 
     Raises:
       InputError: the folder holds something, or cannot be written; the model is not made of
@@ -57,6 +68,9 @@ def save(folder: str | Path, model: nn.Module, variables: Any, card: str = "") -
         write(part / PARAMS, arrays)
         (part / MODEL).write_text(json.dumps(about, indent=1) + "\n")
         (part / CARD).write_text(card)
+        if experiment is not None:
+            fields = to_json(portable(experiment))
+            (part / EXPERIMENT).write_text(json.dumps(fields, indent=1) + "\n")
         part.replace(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}; name another") from error
@@ -68,6 +82,19 @@ def check_new(folder: Path) -> None:
     """Raises InputError where something is there already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already and not empty: name another folder")
+
+
+def portable(experiment: Experiment) -> Experiment:
+    """The same with neither the folder of its data nor the weights from which it started."""
+    data = experiment.data
+    names = {"names": data.classes} if hasattr(data, "names") else {}
+    gone = {name: None for name in ("root", "data_dir", "sbd") if hasattr(data, name)}
+    elsewhere = replace(data, **names, **gone)
+    try:
+        known = elsewhere.classes == data.classes
+    except InputError:  # they stand in the data
+        known = False
+    return replace(experiment, data=elsewhere if known else data, start=None)
 
 
 def _fields(model: nn.Module) -> Any:

@@ -23,10 +23,11 @@ from encdec.geometry import next_good_size
 from encdec.heads.dense import rpn
 from encdec.model import EncoderDecoder
 from encdec.random import initial_key
+from encdec.records import placeless
 from encdec.report import history
 from encdec.train.folder import facts
 from encdec.train.loop import variables_of
-from encdec.weights.artefact import check_new, is_artefact
+from encdec.weights.artefact import CARD, EXPERIMENT, check_new, is_artefact, portable
 from encdec.weights.networks import FAMILIES, Source
 from encdec.weights.published import below, part_of
 
@@ -130,10 +131,13 @@ def export_command(args: list[str]) -> None:
     asked = parse(Export, args, prog="encdec export-weights")
     if asked.source is None and asked.out.suffix == ".safetensors":
         raise InputError(f"a file, {asked.out}, wants --source; without one a folder is written")
+    experiment = None
     if is_artefact(asked.run):
         model, variables = weights.open(asked.run)
-        card = asked.run / "README.md"
+        card = asked.run / CARD
         card = card.read_text(errors="replace") if card.is_file() else ""
+        if (asked.run / EXPERIMENT).is_file():
+            experiment = load(asked.run)
     else:
         experiment = load(asked.run)
         model, variables = experiment.model, variables_of(experiment, asked.run)
@@ -142,7 +146,8 @@ def export_command(args: list[str]) -> None:
         weights.export(asked.out, model, variables, source=asked.source, part=asked.part)
     else:
         model, variables = part_of(model, asked.part), below(variables, asked.part)
-        weights.save(asked.out, model, variables, card=card)
+        whole = experiment if not asked.part else None
+        weights.save(asked.out, model, variables, card=card, experiment=whole)
     print(asked.out)
 
 
@@ -204,12 +209,16 @@ def card_of(experiment: Experiment, run: Path) -> str:
         for name, value in scores.items()
         if not name.startswith("iou/")
     }
-    about = {"data": f"{experiment.data}", "classes": ", ".join(experiment.data.classes)}
-    machine = {name: fact for name, fact in facts(run).items() if name != "experiment"}
-    return _card(run.name, about | machine | numbers)
+    data = portable(experiment).data
+    about = {"data": f"{data}", "classes": ", ".join(data.classes)}
+    machine = facts(run)
+    if "command" in machine:
+        machine["command"] = placeless(machine["command"])
+    predict = "```sh\nencdec predict image.png --model FOLDER\n```\n\n"
+    return _card(run.name, about | machine | numbers, predict)
 
 
-def _card(title: str, about: dict[str, str]) -> str:
+def _card(title: str, about: dict[str, str], predict: str = "") -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in about.items())
-    how = "```python\nmodel, variables = encdec.weights.open(FOLDER)\n```"
+    how = f"{predict}```python\nmodel, variables = encdec.weights.open(FOLDER)\n```"
     return f"# {title}\n\n{how}\n\n| what | |\n| --- | --- |\n{rows}\n"

@@ -5,11 +5,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import encdec
 from encdec import papers, weights
+from encdec.errors import InputError
 from encdec.experiment import load
-from encdec.train.loop import variables_of
+from encdec.train.loop import run, variables_of
 from encdec.weights.commands import WHOLE, encoders, initial
 from encdec.weights.files import read, write
 
@@ -91,6 +93,30 @@ def test_a_run_becomes_a_folder_with_its_numbers(finished, tmp_path, call):
     export = ("export-weights", "--run", tmp_path / "part", "--out", tmp_path / "again")
     assert call(*export)[0] == 0
     refused(call, *export[:-1], tmp_path / "x", "--part", "conv1_s1", words=["is an encoder"])
+
+
+def test_a_folder_of_a_run_predicts_and_is_scored_as_the_run(finished, tmp_path, call):
+    kept = tmp_path / "kept"
+    for source, folder in ((finished, tmp_path / "first"), (tmp_path / "first", kept)):
+        assert call("export-weights", "--run", source, "--out", folder)[0] == 0
+    written = (kept / "README.md").read_text() + (kept / "experiment.json").read_text()
+    assert str(load(finished).data.root) not in written and str(finished) not in written
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 33, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    masks = []
+    for flag, folder in (("--run", finished), ("--model", kept)):
+        out = tmp_path / folder.name
+        assert call("predict", tmp_path / "photo.png", flag, folder, "--out", out)[0] == 0
+        masks.append((out / "photo_mask.png").read_bytes())
+    assert masks[0] == masks[1]
+
+    root = ("--data.root", load(finished).data.root)
+    scores = [json.loads(call("evaluate", "--run", f, *root)[1]) for f in (finished, kept)]
+    assert {**scores[0], "run": str(kept)} == scores[1]
+    refused(call, "evaluate", "--run", kept, "--model.head.classes", "9", words=["leave out"])
+    with pytest.raises(InputError, match="holds weights, not a run"):
+        run(load(kept), kept)
 
 
 def test_every_encoder_with_published_names_can_be_asked_for():
