@@ -48,6 +48,7 @@ from encdec.export import Export as ExportProgram
 from encdec.export import program_command
 from encdec.figures.command import draw_command
 from encdec.flags import nearest, parse
+from encdec.grid import kept_in
 from encdec.guide import overview
 from encdec.predictions import Predict, predict_command
 from encdec.speed import said_step
@@ -82,10 +83,13 @@ class Train:
 
     Attributes:
       workdir: the run folder.
+      record: file to add the scores to, with the command, the commit, the time and the machine; it
+        may hold other runs.
     """
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     workdir: Path
+    record: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +110,10 @@ def train_command(args: list[str], experiment: Experiment) -> None:
     if asked.experiment.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-    run(asked.experiment, asked.workdir)
+    if asked.record is None:
+        run(asked.experiment, asked.workdir)
+    else:
+        kept_in(asked.record, asked.experiment, asked.workdir)
 
 
 def evaluate_command(args: list[str]) -> None:

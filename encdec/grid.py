@@ -1,25 +1,26 @@
 """A grid of runs, forms of a network by seeds: trained, put beside a paper's figures, and asked
 which of the paper's orderings hold.
 
-    grid, rows = {}, []
-    for form in forms:
-        grid[form] = cells([experiment(form, seed) for seed in range(3)], workdir / form)
-        rows.append({"form": form} | measured(grid[form], SCORES, PAPER[form]))
-        keep(rows, workdir)
-    finish(rows, workdir, judged(grid, [Ordering("FCN-16s", "FCN-32s", "mean_iou", PAPER)]))
+    record = Record(workdir / "record.json", "A title")
+    grid, rows = recorded({form: experiments_of(form) for form in forms}, workdir, record), []
+    for form, runs in grid.items():
+        rows.append({"form": form} | measured(runs, SCORES, PAPER[form]))
+    orderings = [Ordering("FCN-16s", "FCN-32s", "mean_iou", PAPER)]
+    finish(record, "scores", rows, judged(grid, orderings))
 """
 
 import json
 import math
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from encdec import hosts
 from encdec.errors import InputError, visible
@@ -81,11 +82,6 @@ def cell(experiment: Experiment, folder: Path) -> Cell:
     return Cell(folder, scores, seconds_of(folder))
 
 
-def cells(experiments: Sequence[Experiment], folder: Path) -> tuple[Cell, ...]:
-    """The runs of a form, which differ in their seed, in folder/seed0, folder/seed1, …"""
-    return tuple(cell(one, folder / f"seed{one.seed}") for one in experiments)
-
-
 def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Record) -> None:
     """Runs what the record lacks, in workdir/form/seed0, …, the first seed of every form first, and
     records it.
@@ -110,6 +106,20 @@ def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Recor
         if left := others:
             print(f"waiting for {len(left)} run(s) of other processes", flush=True)
             time.sleep(WAIT)
+
+
+def kept_in(path: Path, experiment: Experiment, folder: Path) -> None:
+    """As `cell`; and a row of the record's table, by the folder's name."""
+    record = Record(path, Path(sys.argv[0]).stem)
+    found = cell(experiment, folder)
+    record.add(folder.name, experiment, folder, found.scores, found.seconds)
+    rows = []
+    for (form, seed), one in sorted(record.runs.items()):
+        row: Row = {"run": form, "command": one["command"], "seed": seed, "steps": one["steps"]}
+        row["minutes"] = None if one["seconds"] is None else one["seconds"] / 60
+        scores = one["scores"].items()
+        rows.append(row | {named(name): score for name, score in scores if "/" not in name})
+    record.write([("scores", rows)])
 
 
 def recorded(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Record) -> Grid:
@@ -177,7 +187,7 @@ def interval(values: Sequence[float], level: float = 0.95) -> float | tuple[floa
         return None
     if len(values) == 1:
         return values[0]
-    reach = stats.t.ppf((1 + level) / 2, len(values) - 1)
+    reach = float(stdtrit(len(values) - 1, (1 + level) / 2))
     return statistics.fmean(values), reach * statistics.stdev(values) / math.sqrt(len(values))
 
 
@@ -263,32 +273,16 @@ def _judge(grid: Grid, one: Ordering) -> Finding:
     )
 
 
-def finish(rows: list[Row], workdir: Path, findings: Sequence[Finding] = ()) -> list[Row]:
-    """Prints the table, then a line for each ordering; writes both; returns the rows."""
-    keep(rows, workdir, findings)
+def finish(
+    record: Record, title: str, rows: list[Row], findings: Sequence[Finding] = ()
+) -> list[Row]:
+    """Writes the table and the findings into the record, and prints them; returns the rows.
+
+    Raises:
+      InputError: the record cannot be written.
+    """
+    record.write([(title, rows)], findings)
     print(f"\n{table(rows)}")
     for line in ("", *findings) if findings else ():
         print(line)
     return rows
-
-
-def keep(rows: list[Row], workdir: Path, findings: Sequence[Finding] = ()) -> None:
-    """Writes table.json, the rows so far, and with findings orderings.json, into the grid's folder.
-
-    Raises:
-      InputError: they cannot be written.
-    """
-    if not hosts.is_first():
-        return
-    files: dict[str, list] = {"table.json": rows}
-    if findings:
-        files["orderings.json"] = [asdict(one) for one in findings]
-    for name, content in files.items():
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            write_whole(workdir / name, json.dumps(content, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(
-                f"{workdir / name} could not be written: {error.strerror}; make room, or give "
-                "another --workdir"
-            ) from error

@@ -5,9 +5,11 @@ import json
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from encdec import hosts
 from encdec.errors import InputError
 from encdec.experiment import Experiment, from_json, to_json
 from encdec.report import history
@@ -17,7 +19,7 @@ from encdec.train.folder import environment, facts, write_whole
 MACHINE = ("commit", "machine", "devices", "python", "jax")
 """Of a run's environment."""
 
-PLACES = ("--workdir", "--record", "--data.root")
+PLACES = ("--workdir", "--record", "--data.root", "--weights", "--start")
 """Flags that change no result."""
 
 
@@ -90,6 +92,8 @@ class Record:
           InputError: it cannot be written.
         """
         self._take(self.path)
+        if not hosts.is_first():
+            return
         content = {
             "title": self.title,
             "command": placeless(environment()["command"]),
@@ -136,7 +140,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def plain(experiment: Experiment) -> Any:
-    """Every field but the seed and where the data lie, as JSON."""
+    """Every field but the seed and where the data lie, as JSON; of `start` the folder's name."""
+    if experiment.start is not None:
+        experiment = replace(experiment, start=Path(experiment.start.name))
     fields = json.loads(json.dumps(to_json(experiment)))
     del fields["seed"]
     fields["data"].pop("root", None)

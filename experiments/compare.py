@@ -23,13 +23,14 @@ from encdec.encoders.resnet import ResNet, resnet18
 from encdec.errors import InputError
 from encdec.experiment import Experiment
 from encdec.geometry import geometry
+from encdec.grid import cell
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
+from encdec.records import Record
 from encdec.summary import flops, parameters
 from encdec.table import Row
 from encdec.tasks.segment import Segment
-from encdec.train.loop import run
 from encdec.train.optimizer import Optimizer
 
 
@@ -42,6 +43,7 @@ class Compare:
       steps: of each model and seed.
       seeds: runs of each model, seeds 0, 1, …; the table then has means and spreads.
       workdir: folder of all runs and of the report.
+      record: file of what was found, for the page of results; by default in workdir.
     """
 
     data: Dataset
@@ -53,6 +55,7 @@ class Compare:
     steps: int = 1000
     batch: int = 8
     seeds: int = 1
+    record: Path | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -116,11 +119,14 @@ def models(encoder: ResNet, classes: int) -> dict[str, EncoderDecoder]:
 
 def compare(job: Compare) -> list[Row]:
     """Trains what is not trained yet, writes the report, returns the table's rows."""
-    groups, design = {}, {}
+    title, groups, design = f"Three decoders on {type(job.data).__name__}", {}, {}
+    record = Record(job.record or job.workdir / "record.json", title)
     for name, model in models(job.encoder, len(job.data.classes)).items():
         folders = [job.workdir / name / f"seed{seed}" for seed in range(job.seeds)]
         for seed, folder in enumerate(folders):
-            run(experiment(job, model, seed), folder)
+            one = experiment(job, model, seed)
+            found = cell(one, folder)
+            record.add(name, one, folder, found.scores, found.seconds)
         groups[name] = [read(folder) for folder in folders]
         sizes, size = parameters(model), job.augment.size
         carried, merged, upsampled, predicts = DESIGN[name]
@@ -133,10 +139,10 @@ def compare(job: Compare) -> list[Row]:
             "GFLOPs": flops(model, size) / 1e9,
             "receptive field": geometry(model, size).receptive_field,
         }
-    return write(
+    rows = write(
         groups,
         job.workdir,
-        title=f"Three decoders on {type(job.data).__name__}",
+        title=title,
         intro="One encoder, the same data and budget; only the decoder differs.",
         design=design,
         more={
@@ -146,6 +152,8 @@ def compare(job: Compare) -> list[Row]:
             "scored on": f"split {job.data.split}, the newest checkpoint",
         },
     )
+    record.write([("five networks", rows)])
+    return rows
 
 
 def experiment(job: Compare, model: EncoderDecoder, seed: int) -> Experiment:

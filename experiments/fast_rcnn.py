@@ -29,11 +29,13 @@ from encdec.data.detection import BCCD, ShapesDetection
 from encdec.decoders.fpn import FORMS, FPN, Form, Subsample, ablated
 from encdec.encoders.resnet import ResNet
 from encdec.experiment import Experiment
-from encdec.grid import cell, finish, keep, measured
+from encdec.grid import Ordering, cell, finish, judged, measured, minutes, recorded
 from encdec.heads.dense import rpn
 from encdec.heads.rcnn import RCNN
 from encdec.heads.regions import TwoFC
 from encdec.model import EncoderDecoder
+from encdec.records import Record
+from encdec.sections import named
 from encdec.tasks.detect import Propose
 from encdec.tasks.two_stage import TwoStage
 from encdec.train.optimizer import Optimizer
@@ -49,6 +51,20 @@ PAPER: dict[Form, tuple[float, ...]] = {
 SCORES = ("ap50", "ap", "ap_s", "ap_m", "ap_l")
 
 
+def name(form: Form) -> str:
+    """The form's row."""
+    return f"({form}) {FORMS[form]}"
+
+
+FIGURES = {name(form): dict(zip(SCORES, figures, strict=True)) for form, figures in PAPER.items()}
+ORDERINGS = [
+    Ordering(name("c"), name(worse), score, FIGURES)
+    for score in ("ap", "ap_s")
+    for worse in ("a", "b", "d", "e", "f")
+]
+"""FPN above every other form (§5.2.1)."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FastRCNN:
     """Proposals, then detectors on them, for the data named before the flags: shapes or bccd.
@@ -62,6 +78,8 @@ class FastRCNN:
       regions: of them that are trained on.
       steps: of the proposals' net and of each detector.
       start: folder of weights or of a run; none: random.
+      record: file of what was found; by default in workdir. A run that stands there, with the same
+        flags, is not run again.
     """
 
     data: Dataset
@@ -80,6 +98,7 @@ class FastRCNN:
     optimizer: Optimizer = Optimizer(decay=1e-2)
     start: Path | None = None
     workdir: Path = Path("runs/fast_rcnn")
+    record: Path | None = None
 
 
 DEFAULTS = {
@@ -147,14 +166,17 @@ def experiment(job: FastRCNN, form: Form | None) -> Experiment:
 
 def train(job: FastRCNN) -> list[dict[str, object]]:
     """Runs what has not been run yet; returns a row for each form."""
-    cell(experiment(job, None), job.workdir / "proposals")
-    rows = []
-    for form in job.forms:
-        found = cell(experiment(job, form), job.workdir / form)
-        paper = dict(zip(SCORES, PAPER[form], strict=True))
-        rows.append({"form": f"({form}) {FORMS[form]}"} | measured([found], SCORES, paper))
-        keep(rows, job.workdir)
-    return finish(rows, job.workdir)
+    title = f"FPN's Table 2, {type(job.data).__name__}"
+    record = Record(job.record or job.workdir / "record.json", title)
+    forms = {name(form): [experiment(job, form)] for form in job.forms}
+    if any(record.run(form, one) is None for form, (one,) in forms.items()):
+        cell(experiment(job, None), job.workdir / "proposals")
+    grid, rows = recorded(forms, job.workdir, record), []
+    for form, runs in grid.items():
+        rows.append({"form": form} | measured(runs, SCORES, FIGURES[form], named))
+        rows[-1]["minutes"] = minutes(runs)
+    findings = judged(grid, ORDERINGS)
+    return finish(record, "average precision", rows, findings)
 
 
 if __name__ == "__main__":

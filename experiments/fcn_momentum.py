@@ -128,8 +128,7 @@ def train(job: Momentum) -> list[dict[str, object]]:
         row |= measured(runs, OTHERS, name=named) | {"minutes": minutes(runs)}
         rows.append(row)
     findings = judged(grid, ORDERINGS)
-    record.write([("scores", rows)], findings)
-    return finish(rows, job.workdir, findings)
+    return finish(record, "scores", rows, findings)
 
 
 if __name__ == "__main__":

@@ -128,8 +128,7 @@ def train(job: Table2) -> list[dict[str, object]]:
         row = {"form": form} | measured(runs, SCORES, PAPER[form], named)
         rows.append(row | {"minutes": minutes(runs)})
     findings = judged(grid, ORDERINGS)
-    record.write([("scores", rows)], findings)
-    return finish(rows, job.workdir, findings)
+    return finish(record, "scores", rows, findings)
 
 
 if __name__ == "__main__":

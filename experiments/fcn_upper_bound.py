@@ -44,8 +44,8 @@ class UpperBound:
     Attributes:
       data: any of labels; `split` says which are read, at full size whatever `shrink` is.
       factors: pixels along a side of a cell.
-      workdir: folder of table.json and orderings.json.
-      record: file of both, for the page of results; by default in workdir.
+      workdir: folder of the record.
+      record: file of the table and the orderings; by default in workdir.
     """
 
     data: Dataset
@@ -127,8 +127,7 @@ def measure(job: UpperBound) -> list[dict[str, object]]:
     findings = judged(grid, orderings)
     title = f"FCN's upper bounds of coarse prediction, {type(job.data).__name__}"
     record = Record(job.record or job.workdir / "record.json", title)
-    record.write([(f"split {job.data.split}", rows)], findings)
-    return finish(rows, job.workdir, findings)
+    return finish(record, f"split {job.data.split}", rows, findings)
 
 
 if __name__ == "__main__":

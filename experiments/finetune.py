@@ -10,7 +10,6 @@ under --workdir; interrupted, the same command goes on.
 """
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Literal
@@ -25,16 +24,18 @@ from encdec.decoders.fpn import FPN
 from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.errors import InputError
 from encdec.experiment import Experiment
+from encdec.grid import finish, measured, minutes, recorded
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
-from encdec.table import table
+from encdec.records import Record
+from encdec.sections import named
 from encdec.tasks.segment import Segment
-from encdec.train.loop import run
 from encdec.train.optimizer import Optimizer
 
 Start = Literal["random", "pretrained", "slow", "frozen"]
 Name = Literal["FCN-8s", "U-Net", "FPN"]
+SCORES = ("pixel_accuracy", "mean_iou", "boundary_f")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Finetune:
       starts: "random" weights; "pretrained"; "slow", pretrained, the encoder at a tenth of the
         rate; "frozen", pretrained, the encoder and its BatchNorm statistics as they are.
       steps: of FCN-8s, U-Net and FPN.
+      record: file of what was found; by default in workdir. A run that stands there, with the same
+        flags, is not run again.
     """
 
     weights: Path
@@ -58,6 +61,7 @@ class Finetune:
     optimizer: Optimizer = Optimizer(decay=1e-2)
     batch: int = 8
     seed: int = 0
+    record: Path | None = None
 
 
 def model(name: Name, encoder: nn.Module, classes: int) -> EncoderDecoder:
@@ -105,24 +109,16 @@ def experiment(job: Finetune, name: Name, start: Start) -> Experiment:
 
 def train(job: Finetune) -> list[dict[str, object]]:
     """Runs what has not been run yet; returns a row for each run."""
-    rows = []
-    for name in job.models:
-        for start in job.starts:
-            one = experiment(job, name, start)
-            scores = run(one, job.workdir / name / start)
-            rows.append(
-                {
-                    "model": name,
-                    "starts from": start,
-                    "steps": one.steps,
-                    "pixel accuracy": scores["pixel_accuracy"],
-                    "mean IoU": scores["mean_iou"],
-                    "boundary F": scores["boundary_f"],
-                }
-            )
-            (job.workdir / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"\n{table(rows)}")
-    return rows
+    title = f"From random and from ImageNet's weights, {type(job.data).__name__}"
+    record = Record(job.record or job.workdir / "record.json", title)
+    pairs = {f"{name}, {start}": (name, start) for name in job.models for start in job.starts}
+    forms = {form: [experiment(job, *pair)] for form, pair in pairs.items()}
+    grid, rows = recorded(forms, job.workdir, record), []
+    for form, runs in grid.items():
+        start = pairs[form][1]
+        row = {"form": form, "starts from": start, "steps": forms[form][0].steps}
+        rows.append(row | measured(runs, SCORES, name=named) | {"minutes": minutes(runs)})
+    return finish(record, "scores", rows)
 
 
 def main() -> None:

@@ -25,9 +25,11 @@ from encdec.decoders.fpn import FORMS, FPN, Form, Subsample, ablated
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.experiment import Experiment
-from encdec.grid import cells, finish, keep, measured
+from encdec.grid import Ordering, finish, judged, measured, minutes, recorded
 from encdec.heads.dense import rpn
 from encdec.model import EncoderDecoder
+from encdec.records import Record
+from encdec.sections import named
 from encdec.tasks.detect import Propose
 from encdec.train.optimizer import Optimizer
 
@@ -44,6 +46,20 @@ PAPER: dict[Form, tuple[float, ...]] = {
 SCORES = ("ar100", "ar1000", "ar_s", "ar_m", "ar_l")
 
 
+def name(form: Form) -> str:
+    """The form's row."""
+    return f"({form}) {FORMS[form]}"
+
+
+FIGURES = {name(form): dict(zip(SCORES, figures, strict=True)) for form, figures in PAPER.items()}
+ORDERINGS = [
+    Ordering(name("c"), name(worse), score, FIGURES)
+    for score in ("ar1000", "ar_s")
+    for worse in ("a", "b", "d", "e", "f")
+]
+"""FPN above every other form, by most for small objects (§5.1)."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Table1:
     """Six forms of the pyramid.
@@ -51,6 +67,8 @@ class Table1:
     Attributes:
       sides: of the anchors on P2 … P6; all of them on C4, C5 and the finest level.
       seeds: runs of each form.
+      record: file of what was found; by default in workdir. A run that stands there, with the same
+        flags, is not run again.
     """
 
     data: Dataset
@@ -64,6 +82,7 @@ class Table1:
     batch: int = 8
     optimizer: Optimizer = Optimizer(decay=1e-2)
     workdir: Path = Path("runs/fpn_table1")
+    record: Path | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or len(self.sides) != 5:
@@ -111,13 +130,16 @@ def experiment(job: Table1, form: Form, seed: int) -> Experiment:
 
 def train(job: Table1) -> list[dict[str, object]]:
     """Runs what has not been run yet; returns a row for each form."""
-    rows = []
-    for form in job.forms:
-        runs = [experiment(job, form, seed) for seed in range(job.seeds)]
-        found, paper = cells(runs, job.workdir / form), dict(zip(SCORES, PAPER[form], strict=True))
-        rows.append({"form": f"({form}) {FORMS[form]}"} | measured(found, SCORES, paper))
-        keep(rows, job.workdir)
-    return finish(rows, job.workdir)
+    title = f"FPN's Table 1, {type(job.data).__name__}"
+    record = Record(job.record or job.workdir / "record.json", title)
+    seeds = range(job.seeds)
+    forms = {name(form): [experiment(job, form, seed) for seed in seeds] for form in job.forms}
+    grid, rows = recorded(forms, job.workdir, record), []
+    for form, runs in grid.items():
+        rows.append({"form": form} | measured(runs, SCORES, FIGURES[form], named))
+        rows[-1]["minutes"] = minutes(runs)
+    findings = judged(grid, ORDERINGS)
+    return finish(record, "average recall", rows, findings)
 
 
 if __name__ == "__main__":

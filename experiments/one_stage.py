@@ -33,10 +33,12 @@ from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.experiment import Experiment
-from encdec.grid import cells, finish, keep, measured
+from encdec.grid import Ordering, finish, judged, measured, minutes, recorded
 from encdec.heads.dense import Dense
 from encdec.heads.per_level import PerLevel
 from encdec.model import EncoderDecoder
+from encdec.records import Record
+from encdec.sections import named
 from encdec.summary import parameters
 from encdec.tasks.detect import Detect, Mined
 from encdec.train.optimizer import Optimizer
@@ -52,6 +54,17 @@ FORMS = (
     "FPN",
 )
 SCORES = ("ap", "ap50", "ap_s", "ap_m", "ap_l")
+ORDERINGS = [
+    Ordering(better, worse, score, {})
+    for score in ("ap", "ap_s")
+    for better, worse in (
+        ("FPN, own heads", "SSD, one width"),
+        ("FPN, own heads", "FCN, finest level"),
+        ("U-Net + SSD", "U-Net, finest level"),
+        ("FPN", "U-Net + SSD"),
+    )
+]
+"""What FPN's paper says of a way down (§1), and of predicting on every level (§2)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +76,8 @@ class OneStage:
       width: channels of the decoder's maps.
       forms: some of those in the script's head.
       seeds: runs of each form.
+      record: file of what was found; by default in workdir. A run that stands there, with the same
+        flags, is not run again.
     """
 
     data: Dataset
@@ -76,6 +91,7 @@ class OneStage:
     batch: int = 8
     optimizer: Optimizer = Optimizer(decay=1e-2)
     workdir: Path = Path("runs/one_stage")
+    record: Path | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or (wrong := set(self.forms) - set(FORMS)):
@@ -157,15 +173,18 @@ def experiment(job: OneStage, form: str, seed: int) -> Experiment:
 
 def train(job: OneStage) -> list[dict[str, object]]:
     """Runs what has not been run yet; returns a row for each form."""
-    rows = []
-    for form in job.forms:
-        runs = [experiment(job, form, seed) for seed in range(job.seeds)]
-        folder = job.workdir / form.replace(" + ", "_").replace(", ", "_").replace(" ", "_")
-        sizes = parameters(runs[0].model)
+    title = f"From SSD to FPN, {type(job.data).__name__}"
+    record = Record(job.record or job.workdir / "record.json", title)
+    seeds = range(job.seeds)
+    forms = {form: [experiment(job, form, seed) for seed in seeds] for form in job.forms}
+    grid, rows = recorded(forms, job.workdir, record), []
+    for form, runs in grid.items():
+        sizes = parameters(forms[form][0].model)
         parts = {"decoder": sizes["decoder"], "head": sizes["head"]}
-        rows.append({"form": form} | parts | measured(cells(runs, folder), SCORES))
-        keep(rows, job.workdir)
-    return finish(rows, job.workdir)
+        rows.append({"form": form} | parts | measured(runs, SCORES, name=named))
+        rows[-1]["minutes"] = minutes(runs)
+    findings = judged(grid, ORDERINGS)
+    return finish(record, "average precision", rows, findings)
 
 
 if __name__ == "__main__":

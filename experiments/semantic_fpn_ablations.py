@@ -115,8 +115,7 @@ def train(job: Ablations) -> list[dict[str, object]]:
         row = {"form": form} | size | measured(runs, ("mean_iou",), PAPER[form], named)
         rows.append(row | measured(runs, OTHERS, name=named) | {"minutes": minutes(runs)})
     findings = judged(grid, ORDERINGS)
-    record.write([("scores", rows)], findings)
-    return finish(rows, job.workdir, findings)
+    return finish(record, "scores", rows, findings)
 
 
 if __name__ == "__main__":

@@ -162,8 +162,7 @@ def train(job: Ablations) -> list[dict[str, object]]:
         rows.append(row | measured(runs, job.scores, name=named) | {"minutes": minutes(runs)})
     orderings = [Ordering("U-Net", form, job.scores[0], {}) for form in CLAIMED]
     findings = judged(grid, orderings)
-    record.write([("scores", rows)], findings)
-    return finish(rows, job.workdir, findings)
+    return finish(record, "scores", rows, findings)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The scripts that train several detectors: every form fits together, and stages follow on."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -15,11 +14,12 @@ from encdec.decoders.fpn import FPN
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.find import find
+from encdec.grid import folder_of
 from encdec.heads.dense import MaskMLP
 from encdec.summary import parameters
 from encdec.tasks.masks import Masks
 from encdec.train.loop import run, variables_of
-from tests.test_experiments import script, traced
+from tests.test_experiments import script, tabled, traced
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 
@@ -113,11 +113,11 @@ def test_two_stages_at_toy_size(tmp_path, capsys):
     job = dataclasses.replace(FAST.DEFAULTS["shapes"], workdir=tmp_path / "first", **small)
     rows = FAST.train(job)
     assert capsys.readouterr().out.count("step 1/2") == 2
-    assert rows == FAST.train(job) == json.loads((job.workdir / "table.json").read_text())
+    assert rows == FAST.train(job) == tabled(job.workdir)
     assert "step 1/2" not in capsys.readouterr().out
     first, second = FAST.experiment(job, None), FAST.experiment(job, "c")
     before = variables_of(first, job.workdir / "proposals")
-    after = variables_of(second, job.workdir / "c")
+    after = variables_of(second, folder_of(job.workdir, FAST.name("c"), 0))
     for kind, tree in before.items():
         assert jax.tree.all(jax.tree.map(np.array_equal, tree, after[kind]["proposer"]))
     again = dataclasses.replace(job, workdir=tmp_path / "again", start=job.workdir / "proposals")

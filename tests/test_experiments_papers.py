@@ -1,7 +1,6 @@
 """The scripts of the papers' own ablations: every form fits together, and orderings are judged."""
 
 import dataclasses
-import json
 from operator import attrgetter
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.summary import parameters
 from encdec.train.loop import variables_of
-from tests.test_experiments import script, traced
+from tests.test_experiments import script, tabled, traced
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 BOUND, TABLE2, MOMENTUM = (
@@ -61,7 +60,7 @@ def test_cells_of_one_pixel_lose_nothing_and_larger_ones_more(tiny, tmp_path, ca
     assert rows[2]["mean IoU"] == rows[2]["mean IoU, centre"] == rows[2]["mean IoU, bilinear"] == 1
     assert rows[0]["mean IoU"] < rows[1]["mean IoU"] < 1
     assert [row["mean IoU, paper"] for row in rows] == [0.928, 0.985, None]
-    assert rows == json.loads((tmp_path / "table.json").read_text())
+    assert rows == tabled(tmp_path)
     said = capsys.readouterr().out
     assert "factor 4 above factor 16, mean IoU, paper 98.5 > 92.8: +" in said
     assert "factor 1 above" not in said
@@ -114,7 +113,7 @@ def test_a_sample_of_table_2_at_toy_size(tiny, tmp_path, capsys):
     rows = TABLE2.train(job)
     assert capsys.readouterr().out.count("step 1/2") == 1
     assert rows[0]["mean IoU, paper"] == 0.454 and rows[0]["minutes"] > 0
-    assert rows == TABLE2.train(job) == json.loads((tmp_path / "table.json").read_text())
+    assert rows == TABLE2.train(job) == tabled(tmp_path)
     said = capsys.readouterr().out
     assert "step 1/2" not in said and "above" not in said  # of orderings no form is alone
     run = TABLE2.experiment(job, "FCN-32s-fixed", 0)

@@ -11,15 +11,13 @@ from encdec.grid import (
     Cell,
     Ordering,
     cell,
-    cells,
     finish,
     interval,
     judged,
-    keep,
     measured,
     minutes,
 )
-from encdec.records import Record
+from encdec.records import Record, read
 from encdec.sections import named
 from encdec.train.folder import InUse
 from encdec.train.stop import Stopped
@@ -43,13 +41,6 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(grid, "run", run)
     return seen
-
-
-def test_a_form_is_run_for_each_seed_in_a_folder_of_its_own(tiny, trained, tmp_path):
-    found = cells([tiny(seed=seed) for seed in (0, 2)], tmp_path / "form")
-    assert [one.folder for one in found] == [tmp_path / "form/seed0", tmp_path / "form/seed2"]
-    assert [one.seed for one in trained.values()] == [0, 2]
-    assert found[0].scores == {"mean_iou": 0.5} and found[0].seconds >= 0
 
 
 def test_a_run_that_has_ended_is_read_and_not_opened_again(tiny, finished, trained, tmp_path):
@@ -129,22 +120,27 @@ def test_orderings_of_forms_that_were_not_run_are_left_out():
     assert found.paper == "in words"
 
 
-def test_the_table_and_the_findings_are_printed_and_written(tmp_path, capsys):
+def test_the_table_and_the_findings_are_printed_and_recorded(tmp_path, capsys):
     ordering = Ordering("fine", "coarse", "mean_iou", PAPER)
     findings = judged({"fine": runs(0.2), "coarse": runs(0.1)}, [ordering])
-    rows = [{"form": "fine", "mean IoU": 0.2}]
-    assert finish(rows, tmp_path / "grid", findings) == rows
+    rows, path = [{"form": "fine", "mean IoU": 0.2}], tmp_path / "grid" / "record.json"
+    assert finish(Record(path, "A title"), "scores", rows, findings) == rows
     said = capsys.readouterr().out
     assert "   0.200 |" in said and said.endswith("+0.100 (no spread): holds\n")
-    assert json.loads((tmp_path / "grid/table.json").read_text()) == rows
-    (kept,) = json.loads((tmp_path / "grid/orderings.json").read_text())
-    assert kept["holds"] is True and kept["spread"] is None and kept["paper"] == "62.4 > 59.4"
+    kept = read(path)
+    assert kept["tables"] == [{"title": "scores", "rows": rows}]
+    assert kept["findings"] == list(map(str, findings))
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
-    (tmp_path / "grid").write_text("a file")
-    with pytest.raises(InputError, match="another --workdir"):
-        keep([], tmp_path / "grid")
+def test_a_run_of_a_recipe_is_a_row_of_its_record(tiny, trained, tmp_path):
+    for name, seed in (("plain", 0), ("other", 1)):
+        grid.kept_in(tmp_path / "record.json", tiny(seed=seed), tmp_path / name)
+    (made,) = read(tmp_path / "record.json")["tables"]
+    assert [(row["run"], row["seed"], row["steps"]) for row in made["rows"]] == [
+        ("other", 1, 8),
+        ("plain", 0, 8),
+    ]
+    assert all(row["mean IoU"] == 0.5 and row["minutes"] >= 0 for row in made["rows"])
 
 
 def test_the_interval_is_students():

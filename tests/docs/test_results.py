@@ -11,6 +11,7 @@ from tests.test_experiments import script
 results = script(ROOT / "docs" / "results.py")
 RECORDS = sorted(results.RECORDS.glob("*.json"))
 SCORES = {"mean IoU": "mean_iou", "boundary F": "boundary_f", "pixel accuracy": "pixel_accuracy"}
+SCORES |= {"AP": "ap", "AR1000": "ar1000", "object AP": "object_ap", "ROC AUC": "auc"}
 
 
 def test_the_page_is_what_the_records_say():
