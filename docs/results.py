@@ -1,10 +1,10 @@
 """docs/results.md, from the records of runs in docs/records/experiments: python docs/results.py"""
 
 from pathlib import Path
-from typing import Any
 
 from encdec.records import read
-from encdec.table import table
+from encdec.table import Row, table
+from encdec.visualize_cost import write_cost
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RECORDS = ROOT / "docs" / "results.md", ROOT / "docs" / "records" / "experiments"
@@ -20,15 +20,17 @@ the change did something.
 
 def page() -> str:
     """The whole page: for each record its tables, what holds, and what ran where."""
-    return "\n".join([HEAD, *(section(read(path)) for path in sorted(RECORDS.glob("*.json")))])
+    return "\n".join([HEAD, *(section(path) for path in sorted(RECORDS.glob("*.json")))])
 
 
-def section(record: dict) -> str:
+def section(path: Path) -> str:
     """One record's part."""
+    record = read(path)
     parts = [f"## {record['title']}", f"```sh\npython experiments/{record['command']}\n```"]
-    for made in record["tables"]:
-        rows = [{column: cell(x) for column, x in row.items()} for row in made["rows"]]
-        parts += [f"### {made['title'].capitalize()}", table(rows)]
+    for title, rows in tables(record):
+        parts += [f"### {title.capitalize()}", table(rows)]
+    if drawn(record):
+        parts.append(f"![What each form costs, and its scores](figures/{path.stem}.svg)")
     if record["findings"]:
         parts.append("\n".join(f"- {finding}" for finding in record["findings"]))
     if record["runs"]:
@@ -36,9 +38,23 @@ def section(record: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def cell(value: Any) -> Any:
-    """JSON has no tuples, and (mean, spread) is one."""
-    return tuple(value) if isinstance(value, list) else value
+def tables(record: dict) -> list[tuple[str, list[Row]]]:
+    """(title, rows): JSON has no tuples, and (mean, spread) is one."""
+    return [
+        (
+            made["title"],
+            [
+                {column: tuple(x) if isinstance(x, list) else x for column, x in row.items()}
+                for row in made["rows"]
+            ],
+        )
+        for made in record["tables"]
+    ]
+
+
+def drawn(record: dict) -> list[str]:
+    """The scores of the record's figure, what each change is worth; none where it has no such."""
+    return [column[7:] for column in record["tables"][0]["rows"][0] if column[:7] == "worth: "]
 
 
 def about(runs: list[dict]) -> str:
@@ -58,3 +74,7 @@ def about(runs: list[dict]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    for path in sorted(RECORDS.glob("*.json")):
+        record = read(path)
+        if scores := drawn(record):
+            write_cost(PAGE.parent / f"figures/{path.stem}.svg", tables(record), "GFLOPs", scores)

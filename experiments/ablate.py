@@ -16,7 +16,7 @@ from typing import Literal
 
 from flax import linen as nn
 
-from encdec import cli, flags, visualize_cost
+from encdec import cli, flags
 from encdec.data.augment import Augment
 from encdec.data.datasets import CamVid, Dataset, Shapes
 from encdec.decoders.fcn import FCN, Deconvolution
@@ -35,6 +35,7 @@ from encdec.summary import flops, parameters
 from encdec.table import Row, spread, table
 from encdec.tasks.segment import Segment
 from encdec.train.optimizer import Optimizer
+from encdec.visualize_cost import write_cost
 
 Part = Literal["walk", "upsample", "merge"]
 
@@ -69,15 +70,6 @@ FORMS: dict[str, tuple[Part, str, str]] = {
     "U-Net, every level": ("merge", "U-Net", "predicts on every level, summed"),
 }
 """Name -> the table that it stands in, the form that it changes, and how."""
-
-WALKS = (
-    (
-        *("FCN-8s", "FCN-4s", "FCN-2s", "wide to 2", "concatenated", "skips as they are"),
-        *("convolved", "U-Net, one width", "U-Net"),
-    ),
-    ("FCN-4s", "wide to 4", "nearest", "smoothed", "FPN"),
-)
-"""The lines of the figure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,9 +236,8 @@ def train(job: Ablate) -> list[Row]:
     record.write(tables)
     for part, made in tables:
         print(f"\n{part}\n\n{table(made)}", flush=True)
-    points = {row["form"]: row for _, made in tables for row in made}
     picture = job.workdir / "cost.svg"
-    visualize_cost.cost(list(points.values()), "GFLOPs", tuple(scores(job)), WALKS).savefig(picture)
+    write_cost(picture, tables, "GFLOPs", tuple(scores(job)))
     print(picture)
     return [row for _, made in tables for row in made]
 

@@ -46,7 +46,6 @@ def job(tmp_path, monkeypatch):
     kept = {form: ablate.FORMS[form] for form in few}
     kept["FPN"] = ("walk", "FCN-4s", "all else")
     monkeypatch.setattr(ablate, "FORMS", kept)
-    monkeypatch.setattr(ablate, "WALKS", (("FCN-8s", "FCN-4s", "FPN"),))
     return ablate.Ablate(
         Shapes(train=4, val=2, test=2, size=32, split="test"),
         Augment((32, 32)),
