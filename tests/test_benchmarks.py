@@ -16,6 +16,7 @@ def peers_or_skip():
         pytest.skip("pip install -e '.[bench]' for the peers")
 
 
+@pytest.mark.slow
 def test_ratios_are_to_the_first_contender_round_by_round():
     from benchmarks.timing import paired
 

@@ -45,6 +45,7 @@ def test_every_pair_fits_together(name, decoder):
     assert shapes["logits"].shape == (1, 96, 128, 11)
 
 
+@pytest.mark.slow
 def test_all_pairs_are_run_once_and_tabled(job, tmp_path, monkeypatch, capsys):
     measured, trained = [], []
 

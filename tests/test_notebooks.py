@@ -15,16 +15,27 @@ if "google\.colab" in sys\.modules:
     %pip install -q "encdec-jax(\[\w+\])? @ git\+https://github\.com/OWNER/encdec\""""
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # Jupyter's own
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_sample_notebook_runs(path, monkeypatch, tmp_path):
+def execute(path, monkeypatch, tmp_path):
     monkeypatch.setenv("ENCDEC_STEPS", "2")
     monkeypatch.setenv("XLA_FLAGS", "")
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(
         notebook, timeout=900, resources={"metadata": {"path": tmp_path}}
     ).execute()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Jupyter's own
+@pytest.mark.parametrize("path", NOTEBOOKS[::3], ids=lambda path: path.stem)
+def test_sample_notebook_runs(path, monkeypatch, tmp_path):
+    execute(path, monkeypatch, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("path", [*NOTEBOOKS[1::3], *NOTEBOOKS[2::3]], ids=lambda path: path.stem)
+def test_notebook_runs(path, monkeypatch, tmp_path):
+    execute(path, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -73,6 +73,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tiny, finished, tmp_pa
     assert equal(scores, run(experiment, finished))
 
 
+@pytest.mark.slow
 def test_so_does_one_that_accumulates_and_averages_under_pmap(tiny, tmp_path, monkeypatch):
     experiment = tiny(optimizer=Optimizer(accumulate=3, ema=0.9), driver="pmap")
     run(experiment, tmp_path / "unbroken")
