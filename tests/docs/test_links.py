@@ -39,7 +39,9 @@ def test_the_site_lists_every_page():
 def test_the_figures_of_which_one_are_readmes():
     """They are copied: a table that is measured again is to change in both."""
     readme = (ROOT / "README.md").read_text()
-    rows = [line for line in (ROOT / "docs/which.md").read_text().splitlines() if line[:1] == "|"]
+    text = (ROOT / "docs/which.md").read_text()
+    text = text[text.index("## On drawn scenes") :]  # before it stand those of the results
+    rows = [line for line in text.splitlines() if line[:1] == "|"]
     measured = [row for row in rows if re.search(r"\d", row)]
     assert len(measured) > 20 and [row for row in measured if row not in readme] == []
 

@@ -1,5 +1,6 @@
 """The page of results is what the records say, and the records' tables what their runs say."""
 
+import re
 from statistics import mean
 
 import pytest
@@ -16,6 +17,18 @@ SCORES |= {"AP": "ap", "AR1000": "ar1000", "object AP": "object_ap", "ROC AUC": 
 
 def test_the_page_is_what_the_records_say():
     assert results.PAGE.read_text() == results.page(), "run python docs/results.py"
+
+
+def test_what_differences_are_worth_stands_in_the_results():
+    """Bold where it is larger than its ±."""
+    text = (ROOT / "docs" / "which.md").read_text()
+    text = text[text.index("## Which difference") : text.index("## On drawn scenes")]
+    found = re.findall(r"(\**)(-?\d\.\d{3}) ± (\d\.\d{3})", text)
+    assert len(found) > 40
+    for bold, worth, reach in found:
+        assert f" {worth} ± {reach} " in results.PAGE.read_text()
+    rows = re.findall(r"(\**)(-?\d\.\d{3}) ± (\d\.\d{3})", "".join(text.partition("\n- ")[:1]))
+    assert all(bool(bold) == (abs(float(w)) > float(reach)) for bold, w, reach in rows)
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
