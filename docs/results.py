@@ -14,7 +14,10 @@ Written by `python docs/results.py` from the records in `docs/records/experiment
 scripts of `experiments/` write with `--record`: no number here was typed. A ± after a score is the
 standard deviation over the seeds. A *worth* is what a change adds to the score of the form that it
 changes, paired by seed, ± half of the 95 % interval of Student's t: where it is larger than its ±,
-the change did something.
+the change did something, but for chance: one of twenty such intervals misleads. Behind an ordering
+of a paper stands the difference of the means and, ±, the standard deviation of the difference of
+two runs; it holds where it is larger. Bold: the best of a column of scores or speeds. Figures of
+the papers are on their own data: PASCAL VOC, COCO, Cityscapes.
 """
 
 
@@ -30,7 +33,7 @@ def section(path: Path) -> str:
     for title, rows in tables(record):
         parts += [f"### {title.capitalize()}", table(rows)]
     if drawn(record):
-        parts.append(f"![What each form costs, and its scores](figures/{path.stem}.svg)")
+        parts.append(f"![Costs and scores](records/experiments/{path.stem}.svg)")
     if record["findings"]:
         parts.append("\n".join(f"- {finding}" for finding in record["findings"]))
     if record["runs"]:
@@ -77,4 +80,4 @@ if __name__ == "__main__":
     for path in sorted(RECORDS.glob("*.json")):
         record = read(path)
         if scores := drawn(record):
-            write_cost(PAGE.parent / f"figures/{path.stem}.svg", tables(record), "GFLOPs", scores)
+            write_cost(path.with_suffix(".svg"), tables(record), "GFLOPs", scores)

@@ -1,6 +1,6 @@
 """From FCN-8s to U-Net and to FPN, one change at a time; what each is worth, and what it costs.
 
-    python experiments/ablate.py [shapes|camvid] [--seeds 3]
+    python experiments/ablate.py [shapes|camvid] [--seeds 3] [--parts walk upsample merge]
 
 One encoder, one data set, one budget. Each form is another one with one of the walk's five places
 changed (what is carried up, the lateral, the upsampling, the merge, the refinement) or with another
@@ -77,7 +77,7 @@ class Ablate:
     """Forms between FCN-8s, U-Net and FPN, for the data named before the flags: shapes, camvid.
 
     Attributes:
-      small: classes of thin and small things, of whose IoU the table has the mean.
+      small: classes of thin and small things, of whose IoU the table has the mean ("IoU of small").
       width: channels that are carried up; of U-Net those at the finest levels are half of them,
         those at the coarsest twice.
       parts: "walk", "upsample", "merge": tables to make.
