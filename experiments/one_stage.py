@@ -140,10 +140,11 @@ def head(form: str, sides: tuple[float, ...], classes: int) -> nn.Module:
     if form.endswith("finest level"):
         sizes = [size for _, kinds in anchors.kinds for size in kinds]
         anchors = Anchors(((min(STRIDES), tuple(sizes)),))
+    # A start as small as RetinaNet's (§4.1): Xavier's of SSD takes a map's scale for granted, and
+    # what comes down adds up.
     if form == "FPN":
-        # Kernels start as wide as PerLevel's do on 64 channels.
-        return Dense(classes + 1, anchors, depth=0, start=0.045, box_start=0.05)
-    return PerLevel(classes + 1, anchors)
+        return Dense(classes + 1, anchors, depth=0, start=0.01, box_start=0.01)
+    return PerLevel(classes + 1, anchors, start=0.01)
 
 
 def experiment(job: OneStage, form: str, seed: int) -> Experiment:

@@ -40,11 +40,13 @@ class PerLevel(nn.Module):
       anchors: that classes and deltas are of, SSD's "default boxes".
       rescale: first scale of the finest map's features, whose norms are made equal; 0: as they are.
         20 in SSD, for conv4_3.
+      start: deviation of the Gaussian that kernels start with; 0: Xavier's uniform (SSD §3.1).
     """
 
     classes: int = 21
     anchors: Anchors = ssd300()
     rescale: float = 0.0
+    start: float = 0.0
     dtype: Dtype | None = None
 
     def __post_init__(self) -> None:
@@ -70,7 +72,8 @@ class PerLevel(nn.Module):
 
     @nn.nowrap
     def conv(self, name: str, channels: int) -> nn.Module:
-        return Conv(channels, (3, 3), padding=1, kernel_init=xavier, dtype=self.dtype, name=name)
+        init = nn.initializers.normal(self.start) if self.start else xavier
+        return Conv(channels, (3, 3), padding=1, kernel_init=init, dtype=self.dtype, name=name)
 
     def reach(self, strides: tuple[int, ...]) -> dict[int, int]:
         """Adjacent cells behind one row, by stride of the maps."""

@@ -106,6 +106,13 @@ def test_the_start_is_xaviers():
         assert 0.99 * bound < kernel.max() < bound and not layer["bias"].any()
 
 
+def test_another_start_is_a_gaussian_of_that_deviation():
+    maps, head = {4: jnp.zeros((1, 2, 2, 64))}, PerLevel(4, kinds(4, (4,)), start=0.01)
+    params = head.init(jax.random.key(0), maps, size=(8, 8), train=False)["params"]
+    for layer in params.values():
+        assert np.std(layer["kernel"]) == pytest.approx(0.01, rel=0.05) and not layer["bias"].any()
+
+
 def test_anchors_are_wanted_for_each_level():
     with pytest.raises(
         InputError, match="maps of strides 4, the anchors are of 8, 16, 32, 64, 100, 300: give"
