@@ -235,11 +235,10 @@ def main(experiment: Experiment | dict[str, Experiment] | None = None) -> None:
 
     Of several, one is chosen by its word before all else; without a word the first.
     """
-    words: list[str] = []
+    words, args = [], sys.argv[1:]
     if isinstance(experiment, dict):
         words = list(experiment)
-        word = sys.argv.pop(1) if sys.argv[1:2] and sys.argv[1] in words else words[0]
-        experiment = experiment[word]
+        experiment = experiment[args.pop(0) if args[:1] and args[0] in words else words[0]]
     commands = {"evaluate": evaluate_command, "predict": predict_command, "check": check_command}
     commands |= {"import-weights": import_command, "export-weights": export_command}
     commands["compare"] = compare_command
@@ -250,7 +249,6 @@ def main(experiment: Experiment | dict[str, Experiment] | None = None) -> None:
     commands["draw"] = partial(draw_command, experiment=experiment)
     if experiment is not None:
         commands["train"] = partial(train_command, experiment=experiment)
-    args = sys.argv[1:]
     if experiment is not None and (not args or args[0].startswith("-") or ":" in args[0]):
         args = ["train", *args]
     if not args or args[0] not in commands:

@@ -19,8 +19,11 @@ from encdec.train.folder import environment, facts, write_whole
 MACHINE = ("commit", "machine", "devices", "python", "jax")
 """Of a run's environment."""
 
-PLACES = ("--workdir", "--record", "--data.root", "--weights", "--start")
+PLACES = ("--workdir", "--record", "--data.root")
 """Flags that change no result."""
+
+STARTS = ("--weights", "--start")
+"""Flags of folders whose names say what is in them."""
 
 
 class Record:
@@ -112,13 +115,16 @@ class Record:
 
 
 def placeless(command: str) -> str:
-    """The command as anybody can give it: without the flags that say where files lie."""
+    """The command as anybody can give it: without the flags that say where files lie, and of the
+    weights it starts from the folder's name alone."""
     words, kept = iter(command.split()), []
     for word in words:
-        if word.partition("=")[0] in PLACES:
-            if "=" not in word:
-                next(words, None)
-        else:
+        flag, _, value = word.partition("=")
+        if flag in PLACES + STARTS and "=" not in word:
+            value = next(words, "")
+        if flag in STARTS:
+            kept += [flag, Path(value).name]
+        elif flag not in PLACES:
             kept.append(word)
     return " ".join(kept)
 

@@ -60,11 +60,13 @@ def test_unknown_overrides_are_named(tiny, tmp_path, call):
 
 
 @pytest.mark.parametrize("words, steps", [([], 1), (["long"], 2), (["short"], 1)])
-def test_a_script_of_several_experiments_takes_its_word(words, steps, tiny, tmp_path, call):
+def test_a_script_of_several_experiments_keeps_its_word(words, steps, tiny, tmp_path, call):
     several = {"short": tiny(steps=1), "long": tiny(steps=2)}
     code, out, err = call(*words, "--workdir", tmp_path, experiment=several)
     assert code == 0, err
     assert f"step {steps}/{steps}" in out
+    known = json.loads((tmp_path / "environment.json").read_text())["command"]
+    assert known.split()[1:] == [*words, "--workdir", str(tmp_path)]
 
 
 def test_a_word_of_none_of_them_is_refused(tiny, call):
