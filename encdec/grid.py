@@ -110,7 +110,7 @@ def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Recor
 
 def kept_in(path: Path, experiment: Experiment, folder: Path) -> None:
     """As `cell`; and a row of the record's table, by the folder's name."""
-    record = Record(path, Path(sys.argv[0]).stem)
+    record = Record(path, f"{type(experiment.data).__name__}, {Path(sys.argv[0]).name}")
     found = cell(experiment, folder)
     record.add(folder.name, experiment, folder, found.scores, found.seconds)
     rows = []
