@@ -2,6 +2,7 @@
 made of it, and a run that stands in it is not run again."""
 
 import json
+import shlex
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
@@ -115,9 +116,13 @@ class Record:
 
 
 def placeless(command: str) -> str:
-    """The command as anybody can give it: without the flags that say where files lie, and of the
-    weights it starts from the folder's name alone."""
-    words, kept = iter(command.split()), []
+    """The command without the flags that say where files lie; of the folder of weights that it
+    starts from the name is kept."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a lone quote, from before words were quoted
+        words = command.split()
+    words, kept = iter(words), []
     for word in words:
         flag, _, value = word.partition("=")
         if flag in PLACES + STARTS and "=" not in word:
@@ -126,7 +131,7 @@ def placeless(command: str) -> str:
             kept += [flag, Path(value).name]
         elif flag not in PLACES:
             kept.append(word)
-    return " ".join(kept)
+    return shlex.join(kept)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
     python experiments/one_stage.py [shapes|bccd] [--seeds 3]
 
-One encoder, one set of anchors, one loss (SSD's: softmax, hard negatives) and one layer between the
-maps and the boxes, a 3x3 convolution. What differs:
+One encoder, one set of anchors, one loss (SSD's: softmax, hard negatives) and one layer from the
+decoder's maps to the boxes, a 3x3 convolution. What differs:
 
     SSD                    the encoder's own maps, each level its own convolution
     SSD, one width         1x1 and 3x3 convolutions first, still without a way down
@@ -61,7 +61,6 @@ ORDERINGS = [
         ("FPN, own heads", "SSD, one width"),
         ("FPN, own heads", "FCN, finest level"),
         ("U-Net + SSD", "U-Net, finest level"),
-        ("FPN", "U-Net + SSD"),
     )
 ]
 """What FPN's paper says of a way down (§1), and of predicting on every level (§2)."""

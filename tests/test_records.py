@@ -85,10 +85,11 @@ def test_the_file_is_text_that_a_diff_can_show(record, finished):
 
 
 def test_commands_are_kept_without_the_places_of_files():
-    given = "ablate.py camvid --workdir a/b --seeds 3 --data.root=c --record d.json --steps 5"
+    given = "ablate.py camvid --workdir 'a b' --seeds 3 --data.root=c --record d.json --steps 5"
     assert placeless(given) == "ablate.py camvid --seeds 3 --steps 5"
 
 
 def test_of_what_a_run_starts_from_the_name_is_kept():
     given = "finetune.py --start=a/mobilenet_v2 --weights b/resnet18 --steps 5"
     assert placeless(given) == "finetune.py --start mobilenet_v2 --weights resnet18 --steps 5"
+    assert placeless("one_stage.py --forms 'U-Net + SSD'") == "one_stage.py --forms 'U-Net + SSD'"

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -200,7 +201,7 @@ def environment() -> dict[str, str]:
     """What a run ran on."""
     packages = ("encdec-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -210,7 +210,7 @@ def card_of(experiment: Experiment, run: Path) -> str:
         if not name.startswith("iou/")
     }
     data = portable(experiment).data
-    about = {"data": f"{data}", "classes": ", ".join(data.classes)}
+    about = {"scored on": f"{data}", "classes": ", ".join(data.classes)}
     machine = facts(run)
     if "command" in machine:
         machine["command"] = placeless(machine["command"])
