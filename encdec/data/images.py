@@ -59,6 +59,7 @@ def read_pages(path: Path) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
     Raises:
       InputError: as `read_image`, with the number of the page, from 0, where there are several.
     """
+    _verify(path, str(path))
     with _opened(path, str(path)) as image:
         pages = _pages(image)
         for page in range(pages):
@@ -68,6 +69,7 @@ def read_pages(path: Path) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
 
 def decode_image(file: Path | BytesIO, name: str, page: int = 0) -> UInt8[np.ndarray, "h w 3"]:
     """The same for an open file, or a page of it from 0; `name` is what messages call it."""
+    _verify(file, name)
     with _opened(file, name) as image:
         image.seek(page)
         return _decoded(image, name)
@@ -86,6 +88,7 @@ def _decoded(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
 
 def decode_ids(file: Path | BytesIO, name: str, page: int = 0) -> Int32[np.ndarray, "h w"]:
     """The same for an open file, or a page of it from 0; `name` is what messages call it."""
+    _verify(file, name)
     with _opened(file, name) as mask:
         mask.seek(page)
         _check_size(mask, name)
@@ -120,6 +123,16 @@ def _check_size(image: Image.Image, name: str) -> None:
             f"{name}: an image of 1 to {PIXELS:,} pixels is wanted; {height}x{width} came; cut a "
             "large one into parts"
         )
+
+
+def _verify(file: Path | BytesIO, name: str) -> None:
+    """Compares a PNG's checksums: in decoding, Pillow leaves out those of the pixels."""
+    with _opened(file, name) as image:
+        _check_size(image, name)
+        if image.format == "PNG":
+            image.verify()
+    if isinstance(file, BytesIO):
+        file.seek(0)
 
 
 @contextlib.contextmanager
