@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 from encdec import hosts, parallel
 from encdec.checkpoint import digests
@@ -30,6 +29,7 @@ from encdec.ledger import Ledger, stamp
 from encdec.outputs import Form, Found, Output, check_targets, opened, targets
 from encdec.predict import check_options, class_ids, predict, predict_outputs
 from encdec.predict import programs as programs_of_predict
+from encdec.progress import Bar
 from encdec.tasks.masks import Masks
 from encdec.tasks.segment import Segment
 from encdec.tiles import plan
@@ -223,9 +223,8 @@ def run_over(files: list[Listed], predictor: Predictor, ledger: Ledger, stop: St
       InputError: results cannot be written.
     """
     wrong, done = [], 0
-    bar = {"unit": "image", "file": sys.stderr, "disable": None if hosts.is_first() else True}
     pages = groupby(read_ahead(files), key=lambda page: page.file)
-    with tqdm(total=len(files), desc="predicting", **bar) as bar:
+    with Bar(None, "predicting", hosts.is_first(), total=len(files)) as bar:
         for file, own in pages:
             try:
                 write(file, own, predictor, ledger)
@@ -261,7 +260,7 @@ def write(file: Listed, pages: Iterator[Page], predictor: Predictor, ledger: Led
     more |= {"coco": files.coco} if files.coco else {}
     ledger.note(jax.process_index(), file, before, files.targets, more)
     for path in files.targets:
-        tqdm.write(visible(str(path)), file=sys.stdout)
+        Bar.write(visible(str(path)), file=sys.stdout)
 
 
 def _end(number: int, done: int, files: int) -> None:

@@ -80,4 +80,5 @@ def left() -> set[str]:
 if __name__ == "__main__":
     asked = tyro.cli(Soak)
     with TemporaryDirectory() as place:
-        print(json.dumps(soak(asked, Path(place))))
+        os.environ["ENCDEC_CACHE"] = place  # so that the set is drawn here, too
+        print(json.dumps(soak(asked, Path(place) / "run")))

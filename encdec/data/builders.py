@@ -11,12 +11,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
-from tqdm import tqdm
 
 from encdec.arrays import IGNORE
 from encdec.data import folders, images, synthetic
 from encdec.data.fit import Example
 from encdec.errors import InputError
+from encdec.progress import Bar
 
 
 @dataclasses.dataclass
@@ -70,8 +70,7 @@ class ShapesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, split: str, count: int) -> Iterator:
         first = {"train": 0, "val": 1_000_000, "test": 2_000_000}[split]
-        bar = {"unit": "image", "leave": False, "disable": None}  # a log takes none
-        for i in tqdm(range(count), f"drawing shapes, {split}", **bar):
+        for i in Bar(range(count), f"drawing shapes, {split}", leave=False):
             scene = self.builder_config.draw(first + i)
             pictures = {"image", "label", "instances"} & set(scene)
             yield i, scene | {key: _png(scene[key]) for key in pictures}

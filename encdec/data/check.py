@@ -1,14 +1,12 @@
 """Reads a whole data set and names every file that training or evaluation would stop at."""
 
-import sys
 from collections.abc import Iterator, Sequence
-
-from tqdm import tqdm
 
 from encdec.arrays import IGNORE
 from encdec.data.datasets import Dataset
 from encdec.data.pipeline import checked
 from encdec.errors import InputError, visible
+from encdec.progress import Bar
 
 
 def check(dataset: Dataset, splits: Sequence[str]) -> list[str]:
@@ -37,8 +35,7 @@ def _faults(dataset: Dataset, split: str) -> Iterator[str]:
     keys = ("image", *dataset.truth)
     if not len(source):
         yield f"{split}: has no images"
-    bar = {"unit": "image", "file": sys.stderr, "disable": None}  # a log takes none
-    for i in tqdm(range(len(source)), f"checking {split}", **bar):
+    for i in Bar(range(len(source)), f"checking {split}"):
         try:
             checked(source, i, classes, keys, dataset.max_boxes)
         except InputError as error:
