@@ -118,7 +118,7 @@ def train_command(args: list[str], experiment: Experiment) -> None:
 
 def evaluate_command(args: list[str]) -> None:
     """evaluate: score a run on a split (--data.split) of any folder (--data.root)."""
-    experiment, folder = _experiment(args)
+    experiment, folder = _experiment(args, "evaluate")
     variables = variables_of(experiment, folder)
     scores = evaluate(experiment, variables, evaluator(experiment))
     said: dict[str, Any] = {"run": str(folder), "split": experiment.data.split}
@@ -133,7 +133,11 @@ def evaluate_command(args: list[str]) -> None:
 
 def summary_command(args: list[str], experiment: Experiment | None = None) -> None:
     """summary: layers, parameters, FLOPs, geometry, memory and time of a step."""
-    experiment = parse(Experiment, args, default=experiment) if experiment else _experiment(args)[0]
+    experiment = (
+        parse(Experiment, args, default=experiment)
+        if experiment
+        else _experiment(args, "summary")[0]
+    )
     model, size, batch = experiment.model, experiment.augment.size, experiment.batch
     print(summary(model, size, batch=batch, optimizer=experiment.optimizer))
     print(said_step(model, size, batch, experiment.steps))
@@ -177,13 +181,14 @@ def flags_of(commands: Iterable[str]) -> dict[str, Any]:
     return {name: known.get(name) for name in commands}
 
 
-def _experiment(args: list[str]) -> tuple[Experiment, Path]:
+def _experiment(args: list[str], command: str) -> tuple[Experiment, Path]:
     """The experiment of --run, with the other flags changed; --help lists these with --run."""
     asking = [flag for flag in args if flag in ("-h", "--help")]
     if "--run" in args:
         args = [flag for flag in args if flag not in asking]
-    asked, rest = parse(Run, args, return_unknown_args=True, prog="encdec COMMAND")
-    return parse(Experiment, rest + asking, default=load(asked.run)), asked.run
+    asked, rest = parse(Run, args, return_unknown_args=True, prog=f"encdec {command}")
+    prog = f"encdec {command} --run {asked.run}"
+    return parse(Experiment, rest + asking, default=load(asked.run), prog=prog), asked.run
 
 
 def quicken() -> None:
@@ -210,6 +215,7 @@ def guarded(action: Callable[[], Any]) -> None:
     try:
         hosts.join()
         action()
+        sys.stdout.flush()
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise SystemExit(stopped.code) from None
@@ -218,6 +224,10 @@ def guarded(action: Callable[[], Any]) -> None:
         code = 3 if isinstance(error, CheckpointError) else 2
         hosts.leave(code)
         raise SystemExit(code) from None
+    except BrokenPipeError:  # who read what was printed, `head` for one, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        hosts.leave(141)
+        raise SystemExit(141) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
         hosts.leave(130)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -173,10 +174,20 @@ def load(run: Path) -> Experiment:
         if isinstance(written, dict) and "is" in written:
             experiment = from_json(written)
     if not isinstance(experiment, Experiment):
+        inside = [
+            path.parent for deep in ("*", "*/*") for path in run.glob(f"{deep}/experiment.json")
+        ]
+        more = f", such as {min(inside)}" if inside else ""
         raise InputError(
-            f"wanted a run folder with its experiment.json whole; got {run}: name another"
+            f"wanted a run folder with its experiment.json whole; got {run}: name another{more}"
         )
     return experiment
+
+
+def title(run: Path) -> str:
+    """The name of a run's folder; of a grid's run with that of its row."""
+    run = run.resolve()
+    return f"{run.parent.name}-{run.name}" if re.fullmatch(r"seed\d+", run.name) else run.name
 
 
 def load_run(folder: Path) -> tuple[Experiment, Any]:

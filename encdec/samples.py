@@ -1,10 +1,12 @@
 """Some images of a split with what is true in them and what a model says: for pages and logs."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from encdec import parallel
+from encdec.data.datasets import Source
 from encdec.data.faults import Faults
 from encdec.data.fit import magnification
 from encdec.errors import InputError
@@ -14,8 +16,9 @@ from encdec.predict import predict
 from encdec.tasks.segment import Segment
 
 Sample = dict[str, Any]
-"""As `encdec.page` shows them: "number" in the split; "image" uint8 (h, w, 3); "label", the true
-label map, or "truth", the true objects; "predictions", the like of them by name of the model."""
+"""As `encdec.page` shows them: "number" in the split; "name" of its file, if any; "image" uint8
+(h, w, 3); "label", the true label map, or "truth", the true objects; "predictions", the like of
+them by name of the model."""
 
 
 def spread(number: int, count: int) -> tuple[int, ...]:
@@ -37,6 +40,12 @@ def ranked(images: dict[int, float], each: int = 2) -> dict[int, str]:
         for number in group:
             chosen.setdefault(number, word)
     return chosen
+
+
+def file_name(source: Source, i: int) -> str:
+    """Of example i, without its folders; nothing if it is no file of its own."""
+    path = Path(source.name(i)) if hasattr(source, "name") else Path()
+    return path.name if path.is_file() else ""
 
 
 def samples(
@@ -67,7 +76,8 @@ def samples(
         scales = (magnification(example["image"].shape[:2], data.side),)
         options = {"shrink": data.shrink, "scales": scales}
         labels = predict(experiment.model, variables, example["image"], **options)
-        sample = {"number": i, "image": example["image"], "label": example["label"]}
+        sample = {"number": i, "name": file_name(source, i)}
+        sample |= {"image": example["image"], "label": example["label"]}
         shown.append(sample | {"predictions": {name: labels.astype(np.uint8)}})
     return shown
 
@@ -87,6 +97,7 @@ def _objects(
         drawn = found["scores"] >= 0.5  # a thousand masks as large as the image take long
         found = {key: values[drawn] for key, values in found.items()}
         truth["classes"] = truth["classes"] * several
-        sample = {"number": i, "image": source[i]["image"], "truth": truth}
+        sample = {"number": i, "name": file_name(source, i)}
+        sample |= {"image": source[i]["image"], "truth": truth}
         shown[i] = sample | {"predictions": {name: found}}
     return [shown[i] for i in chosen if i in shown]

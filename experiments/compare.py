@@ -119,7 +119,7 @@ def models(encoder: ResNet, classes: int) -> dict[str, EncoderDecoder]:
 
 def compare(job: Compare) -> list[Row]:
     """Trains what is not trained yet, writes the report, returns the table's rows."""
-    title, groups, design = f"Three decoders on {type(job.data).__name__}", {}, {}
+    title, groups, design = f"FCN, U-Net, FPN on {type(job.data).__name__}", {}, {}
     record = Record(job.record or job.workdir / "record.json", title)
     for name, model in models(job.encoder, len(job.data.classes)).items():
         folders = [job.workdir / name / f"seed{seed}" for seed in range(job.seeds)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -354,6 +355,14 @@ def test_an_interrupt_is_a_line_and_code_130(call, monkeypatch):
     assert code == 130 and "goes on from the newest checkpoint" in err and "Traceback" not in err
 
 
+def test_a_reader_that_has_enough_ends_it_without_a_traceback(finished):
+    start = "from encdec.cli import main; main()"
+    words = [sys.executable, "-c", start, "evaluate", "--run", str(finished), "--help"]
+    line = f"set -o pipefail; {shlex.join(words)} | true"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_a_script_of_its_own_process_fails_with_one_line(folder, tmp_path):
     bad_file(folder)
     script = ROOT / "experiments" / "shapes_fcn32s.py"
@@ -377,7 +386,7 @@ def test_a_script_of_its_own_process_fails_with_one_line(folder, tmp_path):
         (("check", "--help"), ("encdec check DATASET", "bccd")),
         (("check", "bccd", "--help"), ("encdec check bccd", "--splits")),
         (("predict", "--help"), ("encdec predict", "--tile")),
-        (("evaluate", "--help"), ("--run PATH",)),
+        (("evaluate", "--help"), ("encdec evaluate", "--run PATH")),
     ],
 )
 def test_help_is_help(args, words, call):

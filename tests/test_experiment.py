@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import inspect
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import encdec
 from encdec.data.border import Border
 from encdec.data.datasets import TFDS
 from encdec.errors import InputError
-from encdec.experiment import check_classes, differences, from_json, load, to_json
+from encdec.experiment import check_classes, differences, from_json, load, title, to_json
 from encdec.train.loop import variables_of
 from encdec.train.optimizer import Optimizer
 
@@ -153,3 +154,14 @@ def test_a_folder_that_is_no_run_is_refused(text, tmp_path):
     with pytest.raises(InputError, match=f"{tmp_path}.*name another") as error:
         load(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_the_folder_of_a_grid_says_which_runs_it_holds(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "grid" / "U-Net" / "seed0")
+    for folder in (tmp_path / "grid", tmp_path / "grid" / "U-Net"):
+        with pytest.raises(InputError, match="such as .*grid/U-Net/seed0$"):
+            load(folder)
+
+
+def test_a_run_is_called_as_its_folder_and_one_of_a_grid_as_its_row():
+    assert title(Path("runs/unet")) == "unet" and title(Path("grid/U-Net/seed0")) == "U-Net-seed0"

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from PIL import Image
 
+from encdec.data.datasets import Folder
 from encdec.evaluate import evaluator
-from encdec.samples import ranked, samples, spread
+from encdec.samples import file_name, ranked, samples, spread
 from encdec.train.loop import first_state
 
 
@@ -35,6 +37,14 @@ def test_samples_are_the_examples_that_are_chosen(tiny):
         np.testing.assert_array_equal(sample["label"], example["label"])
         label, guess = sample["label"], sample["predictions"]["net"]
         assert guess.shape == label.shape and guess.dtype == np.uint8 and guess.max() < 8
+
+
+def test_a_sample_is_called_as_its_file_if_it_is_one(tmp_path, tiny):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / folder / "a b.png")
+    assert file_name(Folder(tmp_path).source("all"), 0) == "a b.png"
+    assert file_name(tiny().data.source("val"), 0) == ""
 
 
 def test_so_are_those_of_objects(detector):

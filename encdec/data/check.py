@@ -28,9 +28,9 @@ def _faults(dataset: Dataset, split: str) -> Iterator[str]:
         yield f"{split}: {error}"
         return
     try:
-        classes = len(dataset.classes)
-    except InputError:  # they are found in masks of which some cannot be read: named below
-        classes = IGNORE
+        classes, unnamed = len(dataset.classes), None
+    except InputError as error:  # they are found in masks; if some cannot be read: named below
+        classes, unnamed = IGNORE, str(error)
     yield from getattr(source, "unpaired", ())
     keys = ("image", *dataset.truth)
     if not len(source):
@@ -39,5 +39,8 @@ def _faults(dataset: Dataset, split: str) -> Iterator[str]:
         try:
             checked(source, i, classes, keys, dataset.max_boxes)
         except InputError as error:
+            unnamed = None
             yield str(error)
+    if unnamed:
+        yield unnamed
     yield from getattr(source, "dropped", ())  # some are found in reading

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from encdec import papers
 from encdec.errors import InputError
-from encdec.experiment import Experiment, load
+from encdec.experiment import Experiment, load, title
 from encdec.figures.draw import draw
 from encdec.figures.drawing import Theme
 from encdec.flags import nearest, parse
@@ -90,8 +90,7 @@ def chosen(
         given = [flag for flag in args if flag not in asking]
         asked, rest = parse(Run, given, return_unknown_args=True, prog="encdec draw")
         experiment = load(asked.run)
-        name = asked.run.resolve().name
-        return name, experiment.model, experiment.augment.size, rest + asking
+        return title(asked.run), experiment.model, experiment.augment.size, rest + asking
     name = args[0] if args else "nothing"
     if name not in NETWORKS:
         raise InputError(

@@ -14,7 +14,7 @@ from encdec import page, parallel, sections
 from encdec.data.faults import Faults
 from encdec.errors import InputError
 from encdec.evaluate import Seen
-from encdec.experiment import Experiment
+from encdec.experiment import Experiment, title
 from encdec.report import finite, history
 from encdec.samples import Sample, ranked, samples, spread
 from encdec.sections import named
@@ -50,7 +50,7 @@ def write_page(
     lines = history(folder)
     page.write_run(
         folder,
-        title=folder.resolve().name,
+        title=title(folder),
         history=lines,
         scores={name: value for name, value in scores.items() if "/" not in name},
         kind=kind,
@@ -91,6 +91,8 @@ def about(
     """The sample with a line on which it is."""
     number, score = sample["number"], named(experiment.task.image_by)
     line = f"Image {number} of {experiment.data.split}"
+    if sample["name"]:
+        line = f"{line} ({sample['name']})"
     if number in words:
         value = show(score, images[number])
         line = f"{words[number].capitalize()}: {line[0].lower()}{line[1:]}, {score} {value}"

@@ -43,6 +43,15 @@ def test_unreadable_masks_are_named_where_classes_are_found_in_masks(folder):
     assert len(faults) == 2 and all("cannot be read" in line for line in faults)
 
 
+def test_black_and_white_masks_that_are_not_said_to_be_are_a_fault(folder, mask_at, ids):
+    root = folder(3)
+    for path in (root / "masks").iterdir():
+        mask_at(path, np.where(ids > 0, 255, 0).astype(np.uint8))
+    (fault,) = check(Folder(root), ["train", "val"])
+    assert "only 0 and 255" in fault and "say --data.binary" in fault
+    assert check(Folder(root, binary=True), ["train", "val"]) == []
+
+
 def test_a_missing_split_is_a_fault(tmp_path):
     faults = check(CamVid(tmp_path), ["train", "test"])
     assert [line.split(":")[0] for line in faults] == ["train", "test"]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from PIL import Image
 
 import encdec
 from encdec import weights
@@ -38,6 +39,7 @@ def names(tmp_path, monkeypatch, detector):
     variables = zeros(model)
     images = np.zeros((1, 64, 64, 3), np.uint8)
     monkeypatch.chdir(tmp_path)
+    Image.fromarray(images[0]).save("photo.jpg")
     (tmp_path / "exported").mkdir()
     program = jax.export.export(jax.jit(lambda images: {"labels": images[..., 0]}))(images)
     (tmp_path / "exported" / "program.stablehlo").write_bytes(program.serialize())
