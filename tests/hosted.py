@@ -65,7 +65,8 @@ def end(processes: list[subprocess.Popen], seconds: float) -> list[int]:
 
 def said(folder: Path, index: int) -> str:
     """What that host wrote on its console."""
-    return (folder / f"said{index}").read_text()
+    path = folder / f"said{index}"
+    return path.read_text() if path.exists() else ""
 
 
 def measure(kind: str, driver: str, devices: int | None) -> dict:

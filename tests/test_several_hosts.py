@@ -5,7 +5,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,7 +176,8 @@ def test_a_host_that_dies_takes_the_other_with_it(host, tmp_path, unbroken):
 def test_the_script_starts_and_ends_several_hosts(tmp_path):
     run = tmp_path / "run"
     flags = ("-m", "tests.stormed", "plain", "--steps", "5000", "--batch", "8", "--workdir", run)
-    environment = os.environ | {"PORT": str(free_port()), "DEVICES": "1"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # of the script's python
+    environment = os.environ | {"PORT": str(free_port()), "DEVICES": "1", "PATH": path}
     script = [str(ROOT / "experiments" / "multihost.sh"), "2", *map(str, flags)]
     with (tmp_path / "said0").open("w") as text:
         process = subprocess.Popen(script, cwd=ROOT, env=environment, stdout=text, stderr=text)

@@ -36,11 +36,11 @@ GAINS = {
     "ssd300": {"classification_head": 0.003, "regression_head": 0.002},
     "fasterrcnn": REGIONS_OF,
     "maskrcnn": REGIONS_OF,
-    "retinanet_resnet50_fpn": {"cls_logits": 0.01, "bbox": 0.01},
-    "fasterrcnn_resnet50_fpn": REGIONS_OF,
+    "retinanet_resnet50_fpn": {"layer_blocks": 1.4e-4, "cls_logits": 0.5, "bbox": 0.1},
+    "fasterrcnn_resnet50_fpn": {"layer_blocks": 1.4e-4, "cls_score": 2.0, "bbox": 0.1},
 }
-"""Of what predicts, by parts of its name: probabilities are then neither all 0 nor all 1, and boxes
-stay near their anchors."""
+"""Of what predicts, by parts of its name, and of a deep net's pyramid, whose maps are in thousands:
+probabilities are then neither all 0 nor all 1, and boxes stay near their anchors."""
 
 REGIONS, TRUTH = 60, 6
 """Of an image whose losses are compared; there is one."""
