@@ -214,8 +214,10 @@ def guarded(action: Callable[[], Any]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         hosts.join()
-        action()
-        sys.stdout.flush()
+        try:
+            action()
+        finally:
+            sys.stdout.flush()
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise SystemExit(stopped.code) from None

@@ -232,6 +232,8 @@ def run_over(files: list[Listed], predictor: Predictor, ledger: Ledger, stop: St
             except InputError as error:
                 line = str(error)
                 wrong.append(line if str(file.path) in line else f"{file.path}: {line}")
+            except BrokenPipeError:  # of what is printed
+                raise
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
                     raise InputError(

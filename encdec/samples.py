@@ -1,6 +1,6 @@
 """Some images of a split with what is true in them and what a model says: for pages and logs."""
 
-from pathlib import Path
+import os
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,8 @@ def ranked(images: dict[int, float], each: int = 2) -> dict[int, str]:
 
 def file_name(source: Source, i: int) -> str:
     """Of example i, without its folders; nothing if it is no file of its own."""
-    path = Path(source.name(i)) if hasattr(source, "name") else Path()
-    return path.name if path.is_file() else ""
+    name = source.name(i) if hasattr(source, "name") else ""
+    return os.path.basename(name) if os.path.isfile(name) else ""
 
 
 def samples(

@@ -41,6 +41,6 @@ def _faults(dataset: Dataset, split: str) -> Iterator[str]:
         except InputError as error:
             unnamed = None
             yield str(error)
-    if unnamed:
-        yield unnamed
+    if unnamed and split == "train":
+        yield f"train: {unnamed}"
     yield from getattr(source, "dropped", ())  # some are found in reading

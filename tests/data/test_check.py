@@ -48,8 +48,18 @@ def test_black_and_white_masks_that_are_not_said_to_be_are_a_fault(folder, mask_
     for path in (root / "masks").iterdir():
         mask_at(path, np.where(ids > 0, 255, 0).astype(np.uint8))
     (fault,) = check(Folder(root), ["train", "val"])
-    assert "only 0 and 255" in fault and "say --data.binary" in fault
+    assert (
+        fault.startswith("train: ") and "only 0 and 255" in fault and "say --data.binary" in fault
+    )
     assert check(Folder(root, binary=True), ["train", "val"]) == []
+
+
+def test_a_split_is_checked_without_the_others(folder):
+    root = folder(3)
+    (root / "test").mkdir()
+    for kind in ("images", "masks"):
+        (root / kind).rename(root / "test" / kind)
+    assert check(Folder(root), ["test"]) == []
 
 
 def test_a_missing_split_is_a_fault(tmp_path):

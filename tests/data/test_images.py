@@ -173,4 +173,4 @@ def test_every_flipped_bit_of_a_png_is_found_but_where_it_changes_nothing(mode):
             refused += 1
         else:
             np.testing.assert_array_equal(found, ids)
-    assert refused == 8 * (len(data) - 8)  # the file ends in 8 bytes that no reader needs
+    assert refused == 8 * (len(data) - 8)  # but of the length and the checksum of the empty end
