@@ -63,8 +63,6 @@ NARROW: dict[str, tuple[EncoderDecoder, Task]] = {
     "fasterrcnn": (narrow_rcnn(False), TwoStage(CLASSES - 1)),
     "maskrcnn": (narrow_rcnn(True), TwoStage(CLASSES - 1, masks=True)),
 }
-
-
 ATOL = {"labels": 0, "scores": 1e-5, "masks": 1e-5, "boxes": 1e-3, "proposals": 1e-3, "every": 2e-3}
 """Of boxes in pixels; "every" are the proposals before suppression, not cut at the image."""
 
