@@ -82,12 +82,17 @@ def cell(experiment: Experiment, folder: Path) -> Cell:
     return Cell(folder, scores, seconds_of(folder))
 
 
-def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Record) -> None:
+def trained(
+    forms: dict[str, Sequence[Experiment]], workdir: Path, record: Record, *, wait: bool = True
+) -> None:
     """Runs what the record lacks, in workdir/form/seed0, …, the first seed of every form first, and
     records it.
 
     A run that another process is at is left to it, and waited for at the end: processes that are
     given the same command and share the folder, share the runs.
+
+    Args:
+      wait: False: what others are at is not waited for.
     """
     every = [(form, one) for form, seeds in forms.items() for one in seeds]
     left = sorted(every, key=lambda pair: pair[1].seed)
@@ -103,7 +108,8 @@ def trained(forms: dict[str, Sequence[Experiment]], workdir: Path, record: Recor
                 others.append((form, one))
             else:
                 record.add(form, one, folder, found.scores, found.seconds)
-        if left := others:
+        left = others if wait else []
+        if left:
             print(f"waiting for {len(left)} run(s) of other processes", flush=True)
             time.sleep(WAIT)
 

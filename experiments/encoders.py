@@ -179,14 +179,16 @@ def row(job: Encoders, name: str, runs: list[Experiment], record: Record) -> Row
 
 
 def train(job: Encoders) -> list[Row]:
-    """Runs what has not been run yet; writes the record after every pair; returns the rows."""
+    """Runs what has not been run yet; writes the record after every run; returns the rows."""
     record = Record(job.record or job.workdir / "record.json", "Encoders by decoders")
+    for name in pairs(job):
+        trained({name: experiments(job, name, record)}, job.workdir, record, wait=False)
     rows: list[Row] = []
     for name in pairs(job):
         runs = experiments(job, name, record)
         trained({name: runs}, job.workdir, record)
         rows.append(row(job, name, runs, record))
-        record.write([("every pair", rows), ("mean IoU", crossed(rows))])
+    record.write([("every pair", rows), ("mean IoU", crossed(rows))])
     print(f"\n{table(rows)}\n\n{table(crossed(rows))}", flush=True)
     return rows
 

@@ -13,6 +13,7 @@ from encdec.data.datasets import Shapes
 from encdec.encoders.resnet import ResNet
 from encdec.errors import InputError
 from encdec.records import Record, read
+from encdec.train.folder import InUse
 from tests.docs.pages import ROOT
 from tests.test_experiments import script
 
@@ -71,6 +72,30 @@ def test_all_pairs_are_run_once_and_tabled(job, tmp_path, monkeypatch, capsys):
     assert encoders.train(job) == rows  # nothing is measured or run again
     assert len(trained) == 9 and len(measured) == 6
     assert "mean IoU, U-Net" in capsys.readouterr().out
+
+
+def test_a_pair_that_another_process_is_at_comes_last(job, monkeypatch):
+    asked = []
+
+    def run(experiment, folder):
+        asked.append(f"{folder.parent.name}/{folder.name}")
+        if len(asked) == 1:
+            raise InUse("another process has it")
+        folder.mkdir(parents=True)
+        return {"pixel_accuracy": 0.9, "mean_iou": 0.5, "boundary_f": 0.4}
+
+    monkeypatch.setattr(grid, "run", run)
+    monkeypatch.setattr(encoders, "steps_in", lambda *_: 20)
+    monkeypatch.setattr(encoders, "row", lambda job, name, *_: {"name": name})
+    monkeypatch.setattr(encoders, "crossed", lambda rows: rows)
+    encoders.train(
+        dataclasses.replace(job, encoders=("plain",), decoders=("U-Net", "FPN"), seeds=1)
+    )
+    assert asked == [
+        "plain_U_Net_random/seed0",
+        "plain_FPN_random/seed0",
+        "plain_U_Net_random/seed0",
+    ]
 
 
 def test_weights_that_are_there_are_a_second_start(job, tmp_path, monkeypatch):
