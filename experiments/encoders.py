@@ -157,7 +157,7 @@ def steps_in(experiment: Experiment, seconds: float) -> int:
         nonlocal state
         state, _ = jax.block_until_ready(step(state, batch, jax.random.key(0)))
 
-    return max(10, round(seconds / first_and_fastest(once, 5.0)[1], -1))
+    return max(10, 10 * round(seconds / first_and_fastest(once, 5.0)[1] / 10))
 
 
 def row(job: Encoders, name: str, runs: list[Experiment], record: Record) -> Row:

@@ -113,6 +113,7 @@ def test_weights_that_are_there_are_a_second_start(job, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_steps_are_measured(job, tmp_path):
     (one, _) = (dataclasses.replace(x, batch=8) for x in _runs(job, tmp_path))
+    assert type(encoders.steps_in(one, 20.0)) is int  # `range` takes no other
     assert encoders.steps_in(one, 20.0) >= 2 * encoders.steps_in(one, 5.0) >= 20
 
 
