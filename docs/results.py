@@ -64,13 +64,17 @@ def about(runs: list[dict]) -> str:
     """What the runs ran on."""
 
     def known(key: str) -> str:
-        return ", ".join(sorted({str(run[key]) for run in runs if key in run}))
+        found = sorted({run[key] for run in runs if key in run})
+        few = len(found) < 6 or isinstance(found[0], str)
+        return ", ".join(map(str, found)) if few else f"{found[0]} to {found[-1]}"
 
     seconds = [run["seconds"] for run in runs if run.get("seconds") is not None]
     commits = ", ".join(sorted({run.get("commit", "unknown")[:7] for run in runs}))
+    seeds = "seeds" if len({run["seed"] for run in runs}) > 1 else "seed"
     return (
-        f"{len(runs)} runs, seeds {known('seed')}; {known('steps')} steps of {known('batch')} "
-        f"images; {sum(seconds) / 60:.0f} minutes in all, {known('devices')}, {known('machine')}; "
+        f"{len(runs)} {'runs' if len(runs) > 1 else 'run'}, {seeds} {known('seed')}; "
+        f"{known('steps')} steps of {known('batch')} images; "
+        f"{sum(seconds) / 60:.0f} minutes in all, {known('devices')}, {known('machine')}; "
         f"Python {known('python')}, jax {known('jax')}; commit {commits}."
     )
 
