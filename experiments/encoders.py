@@ -2,11 +2,11 @@
 
     python experiments/encoders.py --data.root DIR [--weights DIR] [--minutes 8]
 
-How many steps fit into the minutes is measured on this machine, once for each pair, when its first
-run begins; all seeds have as many. With --weights DIR, which holds folders of `encdec
-import-weights` named like the encoders, those that are there are also trained from them. Each run
-is a folder under --workdir; interrupted, the same command goes on. Given on several machines that
-share the folder, each takes runs that no other has.
+How many steps fit into the minutes, the images being read already, is measured on this machine,
+once for each pair, when its first run begins; all seeds have as many. With --weights DIR, which
+holds folders of `encdec import-weights` named like the encoders, those that are there are also
+trained from them. Each run is a folder under --workdir; interrupted, the same command goes on.
+Given on several machines that share the folder, each takes runs that no other has.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ class Encoders:
     Attributes:
       weights: folder of folders of weights, `resnet18`, …; none: random weights alone.
       encoders, decoders: some of them, by name.
-      minutes: of training, for each run; evaluation is not counted.
+      minutes: of steps, for each run; reading images, compiling and evaluation are not counted.
       seeds: runs of each pair.
       several: encoders that have `seeds` runs; the others have one.
       record: file of what was found; by default in workdir. A run that stands there, with the same
@@ -163,15 +163,13 @@ def steps_in(experiment: Experiment, seconds: float) -> int:
 def row(job: Encoders, name: str, runs: list[Experiment], record: Record) -> Row:
     """A pair's row."""
     found = [record.run(name, one) for one in runs]
-    encoder, decoder, start = pairs(job)[name]
     return {
-        "encoder": encoder,
-        "decoder": decoder,
-        "from": "random" if start is None else "ImageNet",
+        "encoder, decoder, from": name,
         "parameters": sum(parameters(runs[0].model).values()),
         "GFLOPs": flops(runs[0].model, job.augment.size) / 1e9,
         "steps": runs[0].steps,
         "images/s": median(run["images_per_s"] for run in found),
+        "minutes": median(run["seconds"] for run in found) / 60,
         "pixel accuracy": spread([run["scores"]["pixel_accuracy"] for run in found]),
         "mean IoU": spread([run["scores"]["mean_iou"] for run in found]),
         "boundary F": spread([run["scores"]["boundary_f"] for run in found]),
@@ -181,7 +179,7 @@ def row(job: Encoders, name: str, runs: list[Experiment], record: Record) -> Row
 def train(job: Encoders) -> list[Row]:
     """Runs what has not been run yet; writes the record after every run; returns the rows."""
     record = Record(job.record or job.workdir / "record.json", "Encoders by decoders")
-    for name in pairs(job):
+    for name in pairs(job):  # what others are at comes last
         trained({name: experiments(job, name, record)}, job.workdir, record, wait=False)
     rows: list[Row] = []
     for name in pairs(job):
@@ -197,9 +195,9 @@ def crossed(rows: list[Row]) -> list[Row]:
     """Mean IoU, a row for each encoder and start, a column for each decoder."""
     found: dict[tuple, Row] = {}
     for one in rows:
-        key = (one["encoder"], one["from"])
-        found.setdefault(key, dict(zip(("encoder", "from"), key, strict=True)))
-        found[key][f"mean IoU, {one['decoder']}"] = one["mean IoU"]
+        encoder, decoder, start = str(one["encoder, decoder, from"]).split(", ")
+        line = found.setdefault((encoder, start), {"encoder": encoder, "from": start})
+        line[f"mean IoU, {decoder}"] = one["mean IoU"]
     return list(found.values())
 
 

@@ -65,7 +65,7 @@ def test_all_pairs_are_run_once_and_tabled(job, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(encoders, "steps_in", steps_in)
     rows = encoders.train(job)
     assert len(rows) == 6 and len(trained) == 9 and measured == [480.0] * 6
-    assert rows[0]["encoder"] == "plain" and rows[0]["steps"] == 70
+    assert rows[0]["encoder, decoder, from"] == "plain, FCN-8s, random" and rows[0]["steps"] == 70
     assert rows[0]["mean IoU"] == pytest.approx((0.55, 0.0707107))
     tables = read(tmp_path / "record.json")["tables"]
     assert [len(one["rows"]) for one in tables] == [6, 2]
