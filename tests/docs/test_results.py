@@ -30,6 +30,13 @@ def test_what_differences_are_worth_stands_in_the_results():
         assert worth == reach or bool(bold) == (abs(float(worth)) > float(reach))
 
 
+def test_scores_of_encoders_stand_in_the_results():
+    text = (ROOT / "docs" / "which.md").read_text().partition("## Which encoder\n")[2]
+    found = re.findall(r"\b0\.\d{3}\b", text.partition("\n- ")[0])
+    assert len(found) > 15
+    assert [score for score in found if f" {score} " not in results.PAGE.read_text()] == []
+
+
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_tables_are_means_of_the_runs(path):
     record, checked = read(path), 0
