@@ -31,7 +31,7 @@ def section(path: Path) -> str:
     record = read(path)
     parts = [f"## {record['title']}", f"```sh\npython experiments/{record['command']}\n```"]
     for title, rows in tables(record):
-        parts += [f"### {title.capitalize()}", table(rows)]
+        parts += [f"### {title[:1].upper()}{title[1:]}", table(rows)]
     if drawn(record):
         parts.append(f"![Costs and scores](records/experiments/{path.stem}.svg)")
     if record["findings"]:
