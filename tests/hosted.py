@@ -35,7 +35,6 @@ def start(
                     cwd=ROOT,
                     env=os.environ
                     | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-                    | {"JAX_ENABLE_COMPILATION_CACHE": "true"}
                     | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
                     | told
                     | more,
