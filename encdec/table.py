@@ -58,8 +58,8 @@ def show(column: str, value: object) -> str:
     if not math.isfinite(value):
         return "–"
     if re.search(r"accuracy|iou|f1?$|auc|v (rand|info)|\ba[pr]\d*\b", column.lower()):
-        return f"{value:.3f}"
-    return f"{value:,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
+        return f"{value:z.3f}"
+    return f"{value:z,.{0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2}f}"
 
 
 def spread(values: list[float]) -> float | tuple[float, float] | None:

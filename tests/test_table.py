@@ -34,6 +34,7 @@ def test_values_of_several_runs_are_a_cell(values, cell):
     [
         ("mean IoU", 0.51649, "0.516"),
         ("mean IoU", float("nan"), "–"),
+        ("worth: mean IoU", (-0.0004, 0.01), "0.000 ± 0.010"),
         ("boundary F", np.float32(0.25), "0.250"),
         ("decoder parameters", 12188480, "12,188,480"),
         ("GFLOPs", 3.914, "3.91"),

@@ -22,9 +22,10 @@ def test_the_page_is_what_the_records_say():
 def test_what_differences_are_worth_stands_in_the_results():
     """Bold where it is larger than its ±."""
     text = (ROOT / "docs" / "which.md").read_text()
-    text = text[text.index("## Which difference") : text.index("## On drawn scenes")]
-    found = re.findall(r"(\**)(-?\d\.\d{3}) ± (\d\.\d{3})", text.partition("\n- ")[0])
-    assert len(found) > 40
+    text = text[text.index("## Which difference") : text.index("## Is FPN")]
+    table = "\n".join(line for line in text.splitlines() if line.startswith("| "))
+    found = re.findall(r"(\**)(-?\d\.\d{3}) ± (\d\.\d{3})", table)
+    assert len(found) > 80
     for bold, worth, reach in found:
         assert f" {worth} ± {reach} " in results.PAGE.read_text()
         assert worth == reach or bool(bold) == (abs(float(worth)) > float(reach))
