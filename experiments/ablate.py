@@ -1,6 +1,7 @@
 """From FCN-8s to U-Net and to FPN, one change at a time; what each is worth, and what it costs.
 
     python experiments/ablate.py [shapes|camvid] [--seeds 3] [--parts walk upsample merge]
+    python experiments/ablate.py --forms "FPN, no top-down" --steps 1000
 
 One encoder, one data set, one budget. Each form is another one with one of the walk's five places
 changed (what is carried up, the lateral, the upsampling, the merge, the refinement) or with another
@@ -25,6 +26,7 @@ from encdec.decoders.hybrid import Bilinear, PixelShuffle
 from encdec.decoders.topdown import Copy, TopDown
 from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.encoders.resnet import ResNet
+from encdec.errors import InputError
 from encdec.experiment import Experiment
 from encdec.grid import interval, trained
 from encdec.heads.merge import Merge
@@ -81,6 +83,7 @@ class Ablate:
       width: channels that are carried up; of U-Net those at the finest levels are half of them,
         those at the coarsest twice.
       parts: "walk", "upsample", "merge": tables to make.
+      forms: some of the parts' forms, by name; those that they change run, too.
       seeds: runs of each form, seeds 0, 1, …
       record: file of what was found; by default in workdir. A run that stands there, with the
         same flags, is not run again.
@@ -95,10 +98,24 @@ class Ablate:
     optimizer: Optimizer = Optimizer()
     losses: tuple[tuple[str, float], ...] = (("cross_entropy", 1.0),)
     parts: tuple[Part, ...] = ("walk", "upsample", "merge")
+    forms: tuple[str, ...] = tuple(FORMS)
     steps: int = 250
     batch: int = 8
     seeds: int = 3
     record: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or (wrong := set(self.forms) - set(FORMS)):
+            raise InputError(
+                f"--seeds wants 1 or more and --forms some of {', '.join(map(repr, FORMS))}; got "
+                f"{self.seeds} and {self.forms if self.seeds < 1 else sorted(wrong)}"
+            )
+        if not any(map(self.of, self.parts)):
+            raise InputError(f"wanted a form of the parts {self.parts}; got {self.forms}")
+
+    def of(self, part: Part) -> list[str]:
+        """The part's forms that are asked for."""
+        return [form for form, (own, _, _) in FORMS.items() if own == part and form in self.forms]
 
 
 DEFAULTS = {
@@ -190,7 +207,7 @@ def scores(job: Ablate) -> dict[str, str | list[str]]:
 
 def rows(job: Ablate, part: Part, record: Record) -> list[Row]:
     """A table: each form of the part, after the forms of other parts that it changes."""
-    forms = [form for form, (own, _, _) in FORMS.items() if own == part]
+    forms = job.of(part)
     bases = [FORMS[form][1] for form in forms]
     found = []
     for form in dict.fromkeys([base for base in bases if base and base not in forms] + forms):
@@ -222,9 +239,9 @@ def results(job: Ablate, form: str, record: Record) -> list[dict]:
 
 def train(job: Ablate) -> list[Row]:
     """Runs what has not been run yet; writes the record, the figure and the tables."""
-    title = f"From FCN-8s to U-Net and to FPN, {type(job.data).__name__}"
+    title = f"From FCN-8s to U-Net and to FPN, {type(job.data).__name__}, {job.steps} steps"
     record = Record(job.record or job.workdir / "record.json", title)
-    forms = {form for form, (part, _, _) in FORMS.items() if part in job.parts}
+    forms = {form for part in job.parts for form in job.of(part)}
     forms |= {FORMS[form][1] for form in forms} - {""}
     wanted = {
         form: [experiment(job, form, seed) for seed in range(job.seeds)]
@@ -232,7 +249,7 @@ def train(job: Ablate) -> list[Row]:
         if form in forms
     }
     trained(wanted, job.workdir, record)
-    tables = [(part, rows(job, part, record)) for part in job.parts]
+    tables = [(part, rows(job, part, record)) for part in job.parts if job.of(part)]
     record.write(tables)
     for part, made in tables:
         print(f"\n{part}\n\n{table(made)}", flush=True)

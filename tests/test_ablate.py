@@ -1,5 +1,6 @@
 """experiments/ablate.py: forms that differ in one thing, a grid of them, its tables."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,6 +12,7 @@ from encdec.data.augment import Augment
 from encdec.data.datasets import Shapes
 from encdec.decoders.topdown import TopDown
 from encdec.encoders.resnet import ResNet
+from encdec.errors import InputError
 from encdec.records import read
 from tests.docs.pages import ROOT
 from tests.test_experiments import script
@@ -54,6 +56,7 @@ def job(tmp_path, monkeypatch):
         encoder=ResNet(width=2),
         width=4,
         parts=("walk", "upsample"),
+        forms=few,
         steps=2,
         batch=4,
         seeds=2,
@@ -85,6 +88,28 @@ def test_a_grid_makes_tables_a_record_and_a_figure(job, monkeypatch, capsys):
     assert rows[1]["worth: mean IoU"][0] == pytest.approx(second[0] - first[0], abs=1e-6)
     assert rows[0]["IoU of small"][0] == pytest.approx(first[0] / 8, abs=1e-6)
     assert rows[0]["images/s"] == 10.0 and rows[0]["memory MiB"] == 5.0
+
+
+def test_some_forms_come_with_those_that_they_change(job, monkeypatch):
+    wanted = {}
+    monkeypatch.setattr(ablate, "trained", lambda runs, *_: wanted.update(runs))
+    monkeypatch.setattr(ablate, "rows", lambda job, part, _: [{"form": f} for f in job.of(part)])
+    monkeypatch.setattr(ablate, "write_cost", lambda *_: None)
+    made = ablate.train(dataclasses.replace(job, forms=("FPN, bilinear",)))
+    assert list(wanted) == ["FPN", "FPN, bilinear"] and made == [{"form": "FPN, bilinear"}]
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"forms": ("FPM",)}, "--forms some of 'FCN-8s', .*; got 2 and .'FPM'.$"),
+        ({"seeds": 0}, "--seeds wants 1 or more .*; got 0 and"),
+        ({"forms": ("FPN",), "parts": ("upsample",)}, "wanted a form of the parts .*upsample"),
+    ],
+)
+def test_what_names_no_run_is_one_line(job, changes, said):
+    with pytest.raises(InputError, match=said):
+        dataclasses.replace(job, **changes)
 
 
 @pytest.mark.slow
