@@ -253,6 +253,7 @@ def train(job: Ablate) -> list[Row]:
     record.write(tables)
     for part, made in tables:
         print(f"\n{part}\n\n{table(made)}", flush=True)
+    job.workdir.mkdir(parents=True, exist_ok=True)  # it is not there where all stands in the record
     picture = job.workdir / "cost.svg"
     write_cost(picture, tables, "GFLOPs", tuple(scores(job)))
     print(picture)

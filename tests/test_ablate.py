@@ -88,6 +88,9 @@ def test_a_grid_makes_tables_a_record_and_a_figure(job, monkeypatch, capsys):
     assert rows[1]["worth: mean IoU"][0] == pytest.approx(second[0] - first[0], abs=1e-6)
     assert rows[0]["IoU of small"][0] == pytest.approx(first[0] / 8, abs=1e-6)
     assert rows[0]["images/s"] == 10.0 and rows[0]["memory MiB"] == 5.0
+    elsewhere = job.workdir / "elsewhere"
+    known = dataclasses.replace(job, workdir=elsewhere, record=job.workdir / "record.json")
+    assert ablate.train(known) == rows and [one.name for one in elsewhere.iterdir()] == ["cost.svg"]
 
 
 def test_some_forms_come_with_those_that_they_change(job, monkeypatch):
