@@ -28,7 +28,7 @@ from encdec.experiment import Experiment, load
 from encdec.records import Record
 from encdec.sections import named
 from encdec.table import Row, spread, table
-from encdec.train.folder import InUse, write_whole
+from encdec.train.folder import InUse, locked, write_whole
 from encdec.train.loop import run
 from encdec.train.page import saved
 from encdec.train.stop import Stopped
@@ -68,7 +68,12 @@ def cell(experiment: Experiment, folder: Path) -> Cell:
     Raises:
       InputError: as `run`.
     """
-    if scores := hosts.exchange(_ended(experiment, folder))[0]:
+    mine = {"scores": _ended(experiment, folder), "noted": seconds_of(folder) is not None}
+    first = hosts.exchange(mine)[0]
+    if scores := first["scores"]:
+        if not first["noted"]:
+            with locked(folder):  # whoever trained it may still be at its report
+                pass
         if hosts.is_first():
             print(f"{visible(str(folder))}: has ended before", flush=True)
         return Cell(folder, scores, seconds_of(folder))

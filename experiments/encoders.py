@@ -39,7 +39,7 @@ from encdec.encoders.convnext import ConvNeXt
 from encdec.encoders.plain import Plain
 from encdec.errors import InputError
 from encdec.experiment import Experiment, load
-from encdec.grid import folder_of, trained
+from encdec.grid import Cell, folder_of, minutes, trained
 from encdec.heads.merge import Merge
 from encdec.heads.pixel import Pixel
 from encdec.model import EncoderDecoder
@@ -169,7 +169,7 @@ def row(job: Encoders, name: str, runs: list[Experiment], record: Record) -> Row
         "GFLOPs": flops(runs[0].model, job.augment.size) / 1e9,
         "steps": runs[0].steps,
         "images/s": median(run["images_per_s"] for run in found),
-        "minutes": median(run["seconds"] for run in found) / 60,
+        "minutes": minutes([Cell(job.workdir, run["scores"], run["seconds"]) for run in found]),
         "pixel accuracy": spread([run["scores"]["pixel_accuracy"] for run in found]),
         "mean IoU": spread([run["scores"]["mean_iou"] for run in found]),
         "boundary F": spread([run["scores"]["boundary_f"] for run in found]),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +97,14 @@ def test_a_pair_that_another_process_is_at_comes_last(job, monkeypatch):
         "plain_FPN_random/seed0",
         "plain_U_Net_random/seed0",
     ]
+
+
+def test_minutes_that_nobody_noted_are_none(job, tmp_path):
+    scores = {"pixel_accuracy": 0.9, "mean_iou": 0.5, "boundary_f": 0.4}
+    found = {"scores": scores, "seconds": None, "images_per_s": 9.0}
+    record = SimpleNamespace(run=lambda name, one: found | {"seconds": 60.0 if one.seed else None})
+    made = encoders.row(job, "plain, FPN, random", _runs(job, tmp_path), record)
+    assert made["minutes"] is None and made["mean IoU"] == (0.5, 0.0)
 
 
 def test_weights_that_are_there_are_a_second_start(job, tmp_path, monkeypatch):

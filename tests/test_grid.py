@@ -19,7 +19,7 @@ from encdec.grid import (
 )
 from encdec.records import Record, read
 from encdec.sections import named
-from encdec.train.folder import InUse
+from encdec.train.folder import InUse, locked
 from encdec.train.stop import Stopped
 
 PAPER = {"fine": {"mean_iou": 62.4}, "coarse": {"mean_iou": 59.4}}
@@ -52,6 +52,14 @@ def test_a_run_that_has_ended_is_read_and_not_opened_again(tiny, finished, train
     assert not trained and found.seconds is None
     assert found.scores == json.loads((folder / "evaluation.json").read_text())["scores"]
     assert (folder / "environment.json").read_text() == before
+
+
+def test_a_run_whose_process_is_still_at_its_report_is_left_to_it(tiny, finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    with locked(folder), pytest.raises(InUse, match="in use by another process"):
+        cell(tiny(tensorboard=True), folder)
+    assert cell(tiny(tensorboard=True), folder).scores
 
 
 def test_a_folder_with_another_run_is_refused(tiny, finished, tmp_path):
