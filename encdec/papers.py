@@ -183,7 +183,7 @@ def retinanet(classes: int = 91, encoder: ResNet | None = None) -> EncoderDecode
 def ssd300(classes: int = 91) -> EncoderDecoder:
     """SSD300 (Liu et al. 2016), torchvision's `ssd300_vgg16`: 35,641,826 parameters.
 
-    300x300 in, 8,732 boxes out, of six maps and without a way down. COCO: AP 25.1.
+    300x300 in, 8,732 boxes out, of six maps, without a top-down path. COCO: AP 25.1.
 
     Args:
       classes: of the softmax, the background, 0, included.

@@ -6,11 +6,11 @@ One encoder, one set of anchors, one loss (SSD's: softmax, hard negatives) and o
 decoder's maps to the boxes, a 3x3 convolution. What differs:
 
     SSD                    the encoder's own maps, each level its own convolution
-    SSD, one width         1x1 and 3x3 convolutions first, still without a way down
-    FCN, finest level      FPN's way down (added, as in FCN), all anchors on its last map
+    SSD, one width         1x1 and 3x3 convolutions first, still without a top-down path
+    FCN, finest level      FPN's top-down path (added, as in FCN), all anchors on its last map
     U-Net, finest level    concatenated and convolved twice, all anchors on its last map
-    U-Net + SSD            the same way down, every level predicts, each by its own convolution
-    FPN, own heads         FPN's way down, every level predicts, each by its own convolution
+    U-Net + SSD            the same path, every level predicts, each by its own convolution
+    FPN, own heads         FPN's path, every level predicts, each by its own convolution
     FPN                    the same convolution on every level
 
 Average precision of all, and of small, medium and large objects (below 32², 96² pixels, above).
@@ -63,7 +63,7 @@ ORDERINGS = [
         ("U-Net + SSD", "U-Net, finest level"),
     )
 ]
-"""What FPN's paper says of a way down (§1), and of predicting on every level (§2)."""
+"""What FPN's paper says of a top-down path (§1), and of predicting on every level (§2)."""
 
 
 @dataclasses.dataclass(frozen=True)

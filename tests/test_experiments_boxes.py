@@ -36,7 +36,7 @@ def test_every_form_of_a_one_stage_detector_fits_together(form, data):
 
 
 def test_forms_change_one_thing_at_a_time():
-    """All have the same anchors in all; the way down, the levels and the heads are what differs."""
+    """All have the same anchors in all; the top-down path, the levels and the heads differ."""
     job = STAGE.DEFAULTS["shapes"]
     models = {form: STAGE.experiment(job, form, 0).model for form in STAGE.FORMS}
     decoders = {form: model.decoder for form, model in models.items()}
