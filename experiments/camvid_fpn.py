@@ -1,12 +1,19 @@
-"""FPN on CamVid at half size, scored at full size.
+"""FPN on CamVid at half size, scored at full size; and at full size from ImageNet's weights.
 
 python experiments/camvid_fpn.py --data.root DIR
+python experiments/camvid_fpn.py mobilenet_v2 --start weights/mobilenet_v2 --data.root DIR
+
+A ResNet-18 from random weights; or MobileNet V2 from ImageNet's, which `encdec import-weights` put
+into a folder (README).
 """
+
+import dataclasses
 
 from encdec import cli
 from encdec.data.augment import Augment
 from encdec.data.datasets import CamVid
 from encdec.decoders.fpn import FPN
+from encdec.encoders.mobilenet import mobilenet_v2
 from encdec.encoders.resnet import resnet18
 from encdec.experiment import Experiment
 from encdec.heads.merge import Merge
@@ -31,5 +38,18 @@ def experiment() -> Experiment:
     )
 
 
+def full_size() -> Experiment:
+    half = experiment()
+    return dataclasses.replace(
+        half,
+        model=half.model.clone(encoder=mobilenet_v2()),
+        data=CamVid(shrink=1, canvas=(360, 480)),
+        augment=dataclasses.replace(half.augment, size=(256, 384)),
+        steps=2000,
+        batch=4,
+        evaluate_every=500,
+    )
+
+
 if __name__ == "__main__":
-    cli.main(experiment())
+    cli.main({"resnet": experiment(), "mobilenet_v2": full_size()})
