@@ -1,4 +1,4 @@
-"""python -m benchmarks steps|ops|cold|memory|data|cells|tiles|scale: ratios, measured side by side.
+"""python -m benchmarks steps|ops|cold|memory|pages|data|cells|tiles|scale: ratios, side by side.
 
 To PyTorch (channels_last); of layers to linen's, of augmentation to cv2.remap, of tiles to MONAI's.
 `python -m benchmarks report` writes docs/performance.md from the records in docs/records, which
@@ -62,6 +62,7 @@ KINDS = {
     "ops": Benchmark(rounds=15),
     "cold": Benchmark(rounds=3),
     "memory": Benchmark(rounds=3),
+    "pages": Networks(rounds=5),
     "data": Benchmark(rounds=15),
     "cells": Benchmark(rounds=5),
     "tiles": Benchmark(rounds=5),

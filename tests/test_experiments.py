@@ -343,6 +343,17 @@ def test_biomedical_sets_at_toy_size(name, flags, scores, biomedical, tmp_path, 
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.parametrize(
+    "name, recipe",
+    [("camvid_fpn", "full_size"), ("isbi_unet", "normalised"), ("dsb2018_unet", "resnet")],
+)
+def test_a_second_recipe_has_logits_for_every_pixel_of_its_crops(name, recipe):
+    one = getattr(script(SCRIPTS[0].parent / f"{name}.py"), recipe)()
+    image = jax.ShapeDtypeStruct((1, *one.augment.size, 3), np.float32)
+    outputs, _ = jax.eval_shape(one.model.init_with_output, jax.random.key(0), image)
+    assert outputs["logits"].shape == (1, *one.augment.size, len(one.data.classes))
+
+
 @pytest.mark.slow
 def test_real_camvid_is_read_at_full_size(monkeypatch):
     """One batch of the real files, where they are."""

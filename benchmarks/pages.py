@@ -1,0 +1,71 @@
+"""A training step with memory in pages of 4 KiB, and with GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in
+huge ones, which Linux may grant; each in a fresh process. Every step asks for its memory anew."""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks.timing import wait_until_quiet
+
+CONTENDERS = {"4 KiB": "", "2 MiB": "glibc.malloc.hugetlb=1"}
+SIDE, BATCH, STEPS = 128, 8, 10
+
+
+def rows(*, rounds: int, names: tuple[str, ...]) -> list[dict[str, object]]:
+    """One row for each decoder and contender, medians of the rounds."""
+    from benchmarks.scale import DECODERS
+
+    table = []
+    for name in names or DECODERS:
+        seen = [{by: child(name, by) for by in CONTENDERS} for _ in range(rounds)]
+        for by in CONTENDERS:
+            middle = {key: statistics.median(one[by][key] for one in seen) for key in seen[0][by]}
+            row = {"a step of": name, "pages of": by} | middle
+            for key, ratio in (("ms", "ratio"), ("processor ms", "processor time")):
+                row[ratio] = statistics.median(one[by][key] / one["4 KiB"][key] for one in seen)
+            table.append(row)
+    return table
+
+
+def child(name: str, contender: str) -> dict[str, float]:
+    """What a step takes in a new process, compiled before."""
+    wait_until_quiet()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.pages", name],
+        env=os.environ | {"GLIBC_TUNABLES": CONTENDERS[contender]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(name: str) -> dict[str, float]:
+    from benchmarks.scale import Step, network
+
+    step, before = Step(network(name), SIDE, BATCH), []
+    for _ in range(2):
+        step()
+    for i in range(STEPS + 1):
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        before.append((time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_minflt))
+        if i < STEPS:
+            step()
+    wall, processor, faults = (
+        (last - first) / STEPS for first, last in zip(before[0], before[-1], strict=True)
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "ms": 1e3 * wall,
+        "processor ms": 1e3 * processor,
+        "page faults": faults,
+        "peak MiB": peak,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1])))
