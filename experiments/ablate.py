@@ -66,6 +66,7 @@ FORMS: dict[str, tuple[Part, str, str]] = {
     "U-Net, pixel shuffle": ("upsample", "U-Net", "3x3 pixel shuffle, not up-convolution"),
     "FPN, concatenated": ("merge", "FPN", "concatenated, not added"),
     "FPN, no top-down": ("merge", "FPN", "nothing comes down"),
+    "smoothed, no top-down": ("merge", "smoothed", "nothing comes down; the finest map alone"),
     "FPN, no lateral": ("merge", "FPN", "no skips"),
     "U-Net, added": ("merge", "U-Net", "1x1 lateral, added, not concatenated"),
     "U-Net, no skips": ("merge", "U-Net", "no skips"),
@@ -147,6 +148,7 @@ def model(form: str, encoder: nn.Module, classes: int, width: int) -> EncoderDec
     unet = UNet(finer, (2 * w, w, w // 2, w // 2), refine=DoubleConv(norm="batch"))
     unet = unet.clone(upsample=UpConv(start="nearest"))
     fpn = FPN(fine, w)
+    smoothed = wide.clone(upsample=Nearest(), output=Smooth())
     decoder = {
         "FCN-8s": FCN((8, 16, 32), classes),
         "FCN-4s": FCN(fine, classes),
@@ -159,7 +161,7 @@ def model(form: str, encoder: nn.Module, classes: int, width: int) -> EncoderDec
         "U-Net": unet,
         "wide to 4": wide,
         "nearest": wide.clone(upsample=Nearest()),
-        "smoothed": wide.clone(upsample=Nearest(), output=Smooth()),
+        "smoothed": smoothed,
         "FPN": fpn,
         "FPN, bilinear": fpn.clone(upsample=Bilinear()),
         "FPN, learned bilinear": fpn.clone(upsample=Deconvolution()),
@@ -172,6 +174,7 @@ def model(form: str, encoder: nn.Module, classes: int, width: int) -> EncoderDec
         "U-Net, pixel shuffle": unet.clone(upsample=PixelShuffle()),
         "FPN, concatenated": fpn.clone(merge="concatenate"),
         "FPN, no top-down": fpn.clone(merge="skip"),
+        "smoothed, no top-down": smoothed.clone(merge="skip"),
         "FPN, no lateral": fpn.clone(merge="top"),
         "U-Net, added": unet.clone(lateral=Lateral(), merge="add"),
         "U-Net, no skips": unet.clone(merge="top"),
