@@ -5,6 +5,7 @@ To PyTorch (channels_last); of layers to linen's, of augmentation to cv2.remap, 
 `--out docs/records/steps.json` and the like have left there.
 """
 
+import ast
 import importlib
 import json
 import os
@@ -113,7 +114,8 @@ def report() -> None:
         path = DOCS / "records" / f"{kind}.json"
         if path.exists():
             record = json.loads(path.read_text())
-            about = importlib.import_module(f"benchmarks.{kind}").__doc__
+            source = Path(__file__).with_name(f"{kind}.py").read_text()
+            about = ast.get_docstring(ast.parse(source))  # the peers need not be installed
             facts = "; ".join(f"{name} {value}" for name, value in record["machine"].items())
             parts += [f"## {kind}\n\n{about.strip()}", table(record["rows"]), facts]
     (DOCS / "performance.md").write_text("\n\n".join(parts) + "\n")

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colab").glob("*.ipynb"))
-SAMPLE = [path for path in NOTEBOOKS if path.stem in ("in_your_own_code", "three_decoders")]
+SAMPLE = [path for path in NOTEBOOKS if path.stem == "in_your_own_code"]
 FAST = "--xla_backend_optimization_level=0"
 """Compiles fast and runs slowly: for notebooks that train little and search nothing."""
 COLAB = "https://colab.research.google.com/github/OWNER/encdec/blob/main/colab/"
