@@ -47,17 +47,14 @@ def child(name: str, contender: str) -> dict[str, float]:
 def measure(name: str) -> dict[str, float]:
     from benchmarks.scale import Step, network
 
-    step, before = Step(network(name), SIDE, BATCH), []
+    step = Step(network(name), SIDE, BATCH)
     for _ in range(2):
         step()
-    for i in range(STEPS + 1):
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        before.append((time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_minflt))
-        if i < STEPS:
-            step()
-    wall, processor, faults = (
-        (last - first) / STEPS for first, last in zip(before[0], before[-1], strict=True)
-    )
+    before = used()
+    for _ in range(STEPS):
+        step()
+    pairs = zip(before, used(), strict=True)
+    wall, processor, faults = ((last - first) / STEPS for first, last in pairs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "ms": 1e3 * wall,
@@ -65,6 +62,12 @@ def measure(name: str) -> dict[str, float]:
         "page faults": faults,
         "peak MiB": peak,
     }
+
+
+def used() -> tuple[float, float, int]:
+    """Seconds, processor seconds and page faults of this process so far."""
+    found = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), found.ru_utime + found.ru_stime, found.ru_minflt
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def test_what_differences_are_worth_stands_in_the_results():
     checked = 0
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         for bold, score, reach in re.findall(r"(\**)(-?\d\.\d{3}) ± (\d\.\d{3})", table):
-            assert re.search(rf"[ *]{score} ± {reach}[ *]", results.PAGE.read_text())
+            assert re.search(rf"[ *]{re.escape(score)} ± {reach}[ *]", results.PAGE.read_text())
             if table.startswith("| change ") and score != reach:
                 assert bool(bold) == (abs(float(score)) > float(reach))
             checked += 1
