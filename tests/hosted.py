@@ -23,7 +23,10 @@ def start(
     What they say goes to folder/said0, folder/said1, …
     """
     port = free_port()
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = (
+        f"--xla_force_host_platform_device_count={devices}"
+        " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     processes = []
     for index in range(hosts):

@@ -58,8 +58,11 @@ def test_no_variant_is_missing_from_the_table():
     assert set(PARAMETERS) == set(CHANNELS) == variants
 
 
-@pytest.mark.parametrize("size", [(64, 96), (63, 33), (1, 1)])
-@pytest.mark.parametrize("variant", CHANNELS)
+@pytest.mark.parametrize(
+    "variant, size",
+    [(variant, (64, 96)) for variant in CHANNELS]
+    + [(v, size) for v in (efficientnet_lite0, efficientnet_b0) for size in ((63, 33), (1, 1))],
+)
 def test_maps_round_up_at_every_size(variant, size):
     maps, _ = evaluate(variant(), size)
     assert {s: x.shape for s, x in maps.items()} == {
