@@ -2,12 +2,10 @@
 
 import os
 
+from tests.flags import FAST
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=4"
-    # compiling, which most tests do most of their time, takes half as long
-    " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=4 {FAST}"
 
 from jaxtyping import install_import_hook
 

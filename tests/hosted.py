@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from tests.flags import FAST
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -23,10 +25,7 @@ def start(
     What they say goes to folder/said0, folder/said1, …
     """
     port = free_port()
-    flags = (
-        f"--xla_force_host_platform_device_count={devices}"
-        " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    )
+    flags = f"--xla_force_host_platform_device_count={devices} {FAST}"
     folder.mkdir(parents=True, exist_ok=True)
     processes = []
     for index in range(hosts):

@@ -7,10 +7,10 @@ import nbclient
 import nbformat
 import pytest
 
+from tests.flags import FAST
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "colab").glob("*.ipynb"))
 SAMPLE = [path for path in NOTEBOOKS if path.stem == "in_your_own_code"]
-FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-"""Compiles fast and runs slowly: for notebooks that train little and search nothing."""
 COLAB = "https://colab.research.google.com/github/OWNER/encdec/blob/main/colab/"
 INSTALL = r"""import sys
 
