@@ -79,7 +79,8 @@ def evaluate(
     """Scores of the data's split, every image once; a short last batch is filled with nothing.
 
     Where a segmentation scores whole images too (`Segment.also`), where the net gives less than it
-    sees, or sees resized images (`Dataset.side`), they are predicted one by one as `predict` does.
+    sees, or sees resized (`Dataset.side`) or turned images (`Experiment.tta`), they are predicted
+    one by one as `predict` does.
 
     Args:
       step: of `evaluator(experiment)`.
@@ -99,7 +100,8 @@ def evaluate(
             for number, record in every.items():
                 seen.note(task, number, record)
         return task.scores([every[i] for i in sorted(every)])
-    single = task.also or experiment.data.side or geometry(model, (BUCKET, BUCKET)).margin != (0, 0)
+    single = task.also or experiment.data.side or experiment.tta
+    single = single or geometry(model, (BUCKET, BUCKET)).margin != (0, 0)
     with hosts.together():
         if single:
             total = added(by_image(experiment, variables, mine, faults, seen))
@@ -231,7 +233,7 @@ def by_image(
             faults.note(error)
             continue
         scales = (magnification(example["image"].shape[:2], data.side),)
-        options = {"shrink": data.shrink, "scales": scales}
+        options = {"shrink": data.shrink, "scales": scales, "tta": experiment.tta}
         found = predict_outputs(experiment.model, variables, example["image"], **options)
         border = [(0, bucket(n) - n) for n in example["label"].shape]  # few sizes, few compiles
         label = np.pad(example["label"], border, constant_values=IGNORE)

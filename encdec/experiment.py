@@ -14,8 +14,10 @@ from encdec.data.augment import Augment
 from encdec.data.datasets import Dataset
 from encdec.errors import InputError
 from encdec.model import EncoderDecoder
+from encdec.tasks.segment import Segment
 from encdec.tasks.task import Task
 from encdec.train.optimizer import Optimizer
+from encdec.turns import Turn
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Experiment:
       keep: newest checkpoints to keep, beside the best one.
       patience: steps in a row that are not finite, all of which change nothing, before the run
         stops; counted when it says or saves something.
+      tta: turns of each image whose scores are averaged, with all that they make together, when
+        labels are scored; `encdec predict` takes the same unless told otherwise. So the U-Net paper
+        scores its EM result (§4). Not of objects.
       remat: save an accelerator's memory: keep only the maps of each stride for the gradient, and
         compute what is between them again, at most one more forward pass. XLA ignores it on a CPU.
       start: folder of a run, whose newest checkpoint counts, or of weights (`encdec.weights`); it
@@ -60,6 +65,7 @@ class Experiment:
     save_every: int = 200
     keep: int = 2
     patience: int = 10
+    tta: tuple[Turn, ...] = ()
     remat: bool = False
     start: Path | None = None
     driver: Literal["jit", "pmap"] = "jit"
@@ -78,6 +84,11 @@ class Experiment:
                 raise InputError(
                     f"--{name.replace('_', '-')} must be at least 1; got {getattr(self, name)}"
                 )
+        if self.tta and not isinstance(self.task, Segment):
+            raise InputError(
+                "objects are found in the whole image, once: leave --tta out; "
+                f"got {', '.join(self.tta)}"
+            )
 
 
 def check_classes(experiment: Experiment) -> None:

@@ -61,7 +61,8 @@ class Predict:
         that the task finds.
       memory: GiB that an image's maps may take; a larger one is read in parts, to the same labels.
       tile: side in pixels of the parts instead; a padded net's are blended, which is approximate.
-      tta: turns of the image whose scores are averaged, with all that they make together.
+      tta: turns of the image whose scores are averaged, with all that they make together; by
+        default those by which the run is scored.
       scales: of the image, whose scores are averaged too.
     """
 
@@ -73,7 +74,7 @@ class Predict:
     threshold: float = 0.5
     memory: float = 2.0
     tile: int = 0
-    tta: tuple[Turn, ...] = ()
+    tta: tuple[Turn, ...] | None = None
     scales: tuple[float, ...] = (1.0,)
 
 
@@ -85,7 +86,9 @@ def predict_command(args: list[str]) -> None:
         if not asked.images:
             raise InputError("predict wants images: encdec predict IMAGE … --run RUN; got none")
         form = form_of(experiment, asked)
-        asked = replace(asked, write=form.kinds)
+        asked = replace(
+            asked, write=form.kinds, tta=experiment.tta if asked.tta is None else asked.tta
+        )
         files = listed(asked.images, asked.out)
         check_targets(files, asked.out, form)
     variables = parallel.on_this_host(variables_of(experiment, asked.run))

@@ -74,7 +74,7 @@ def samples(
             faults.note(error)
             continue
         scales = (magnification(example["image"].shape[:2], data.side),)
-        options = {"shrink": data.shrink, "scales": scales}
+        options = {"shrink": data.shrink, "scales": scales, "tta": experiment.tta}
         labels = predict(experiment.model, variables, example["image"], **options)
         sample = {"number": i, "name": file_name(source, i)}
         sample |= {"image": example["image"], "label": example["label"]}

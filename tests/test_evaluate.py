@@ -9,6 +9,7 @@ from PIL import Image
 import encdec
 from encdec import metrics
 from encdec.data.datasets import Folder
+from encdec.errors import InputError
 from encdec.evaluate import Seen, evaluate, evaluator
 from encdec.predict import predict
 from encdec.train.loop import first_state
@@ -113,6 +114,26 @@ def test_resized_images_are_scored_at_the_files_own_size(tiny, variables, sums):
         labels = predict(experiment.model, variables, example["image"], scales=(1.5,))
         total += confusion_matrix(example["label"], labels)
     np.testing.assert_array_equal(found, total)
+
+
+def test_turned_images_are_scored_as_predict_gives_them(tiny, variables, sums):
+    turns = ("flip", "rotate90")
+    experiment = tiny(tta=turns)
+    found = sums(experiment, variables)["confusion"]
+    total, plain = np.zeros((8, 8), np.int64), np.zeros((8, 8), np.int64)
+    source = experiment.data.source("val")
+    for example in (source[i] for i in range(len(source))):
+        turned = predict(experiment.model, variables, example["image"], tta=turns)
+        total += confusion_matrix(example["label"], turned)
+        whole = predict(experiment.model, variables, example["image"])
+        plain += confusion_matrix(example["label"], whole)
+    np.testing.assert_array_equal(found, total)
+    assert (total != plain).any()
+
+
+def test_objects_are_not_turned(detector):
+    with pytest.raises(InputError, match="leave --tta out; got flip"):
+        detector("retinanet", tta=("flip",))
 
 
 def test_of_objects_the_f1_of_each_image_is_seen(detector):

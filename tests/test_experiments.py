@@ -345,7 +345,13 @@ def test_biomedical_sets_at_toy_size(name, flags, scores, biomedical, tmp_path, 
 
 @pytest.mark.parametrize(
     "name, recipe",
-    [("camvid_fpn", "full_size"), ("isbi_unet", "normalised"), ("dsb2018_unet", "resnet")],
+    [
+        ("camvid_fpn", "full_size"),
+        ("isbi_unet", "normalised"),
+        ("dsb2018_unet", "resnet"),
+        ("dsb2018_unet", "weighted"),
+        ("chase_unet", "dice"),
+    ],
 )
 def test_a_second_recipe_has_logits_for_every_pixel_of_its_crops(name, recipe):
     one = getattr(script(SCRIPTS[0].parent / f"{name}.py"), recipe)()

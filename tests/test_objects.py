@@ -130,24 +130,29 @@ def test_one_disc_stays_one(radius):
 
 
 def climb(mask):
-    """`split`, one pixel at a time: the peak that each pixel ends on."""
+    """`split`, one pixel at a time: the peak of the object that each pixel is in."""
+    mask = ndimage.binary_fill_holes(mask)
     parts = ndimage.label(mask)[0]
-    wide = np.pad(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1], objects.REACH)
-    height = ndimage.gaussian_filter(wide, objects.SMOOTH)
-    height = height[objects.REACH : -objects.REACH, objects.REACH : -objects.REACH]
+    wide = ndimage.distance_transform_edt(np.pad(mask, 1))
+    height = ndimage.gaussian_filter(wide, objects.SMOOTH)[1:-1, 1:-1]
 
-    def highest(place, reach):
-        y, x = (slice(max(0, p - reach), p + reach + 1) for p in place)
-        same = np.where(parts[y, x] == parts[place], height[y, x], -1)
-        row, column = np.unravel_index(same.argmax(), same.shape)
-        return y.start + int(row), x.start + int(column)
+    def around(place):
+        y, x = (range(max(0, p - 1), min(p + 2, n)) for p, n in zip(place, mask.shape, strict=True))
+        return [(i, j) for i in y for j in x if parts[i, j] == parts[place]]
 
-    peaks = {}
-    for place in map(tuple, np.argwhere(mask).tolist()):
-        at = place
-        while (up := highest(at, 1)) != at or (up := highest(at, objects.REACH)) != at:
+    def peak(at):
+        while (up := max(around(at), key=lambda place: height[place])) != at:
             at = up
-        peaks[place] = at
+        return at
+
+    peaks = {place: peak(place) for place in map(tuple, np.argwhere(mask).tolist())}
+    passes = [
+        (min(height[one], height[other]), one, other) for one in peaks for other in around(one)
+    ]
+    for saddle, one, other in sorted(passes, reverse=True):  # the highest first
+        low, high = sorted((peaks[one], peaks[other]), key=lambda place: height[place])
+        if low != high and saddle >= objects.NECK * height[low]:
+            peaks = {place: high if top == low else top for place, top in peaks.items()}
     return peaks
 
 
@@ -162,11 +167,26 @@ def test_split_equals_a_climb_pixel_by_pixel(width):
 @pytest.mark.parametrize("width", [1.0, 2.5])
 def test_split_loses_no_pixel_and_joins_no_components(width):
     mask = ndimage.gaussian_filter(RNG.normal(size=(60, 64)), width) > 0
+    mask = ndimage.binary_fill_holes(mask)
     found, parts = objects.split(mask.astype(np.float32)), objects.components(mask)
     np.testing.assert_array_equal(found > 0, mask)
     np.testing.assert_array_equal(np.unique(found[mask]), np.arange(1, found.max() + 1))
     homes = {(int(i), int(p)) for i, p in zip(found[mask], parts[mask], strict=True)}
     assert len(homes) == found.max() > parts.max()
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_a_neck_is_cut_at_every_size(size):
+    drawn = disc((20, 40), (9, 9), 8) | disc((20, 40), (9, 21), 6)  # the saddle is 0.7 of the lower
+    waist = disc((20, 40), (9, 9), 8) | disc((20, 40), (9, 13), 8)  # and here nearly as high
+    grown = [np.kron(mask, np.ones((size, size))) for mask in (drawn, waist)]
+    assert [int(objects.split(mask).max()) for mask in grown] == [2, 1]
+
+
+def test_holes_are_filled():
+    ring = disc((30, 31), (14, 15), 9) & ~disc((30, 31), (14, 17), 3)
+    found = objects.split(ring.astype(np.float32))
+    np.testing.assert_array_equal(found, disc((30, 31), (14, 15), 9))
 
 
 def test_split_is_not_fooled_by_plateaus():

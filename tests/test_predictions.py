@@ -214,6 +214,25 @@ def test_a_signal_ends_after_the_image_and_the_rest_is_done_later(
     assert call(*flags)[0] == 0 and len(seen) == 4
 
 
+def test_predict_turns_as_the_run_is_scored(finished, photos, call, tmp_path):
+    turned = tmp_path / "turned"
+    shutil.copytree(finished, turned)
+    written = json.loads((turned / "experiment.json").read_text())
+    (turned / "experiment.json").write_text(json.dumps(written | {"tta": ["flip", "rotate90"]}))
+    made = {}
+    for name, *flags in (
+        ("as scored", turned), ("none", turned, "--tta"),
+        ("asked", finished, "--tta", "flip", "rotate90"), ("plain", finished),
+    ):  # fmt: skip
+        out = tmp_path / name
+        code = call("predict", photos, "--run", *flags, "--out", out, "--write", "probabilities")[0]
+        assert code == 0
+        made[name] = np.load(next(out.rglob("*.npz")))["probabilities"]
+    np.testing.assert_array_equal(made["as scored"], made["asked"])
+    np.testing.assert_array_equal(made["none"], made["plain"])
+    assert (made["asked"] != made["plain"]).any()
+
+
 def test_a_folder_of_other_predictions_is_refused(finished, photos, call, seen, tmp_path):
     flags = ("predict", photos, "--run", finished, "--out", photos / "out")
     assert call(*flags)[0] == 0
