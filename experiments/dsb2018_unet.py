@@ -79,7 +79,7 @@ def weighted() -> Experiment:
         resnet(),
         model=experiment().model,
         data=DSB2018(border=Border(w0=4.0, sigma=3.0, balance=False)),
-        steps=1800,
+        steps=1500,
         tta=("flip", "rotate90"),
     )
 
