@@ -262,7 +262,7 @@ def test_every_image_sized_output_is_returned_by_name():
 @pytest.mark.paper(
     "U-Net §4",
     says="the EM result is an average over seven rotated versions",
-    does="averages over flips and quarter turns, up to eight versions",
+    does="averages over flips and quarter turns, up to eight versions; its recipe is scored so",
     differs="turns by a quarter are exact; the paper does not give its seven angles",
 )
 def test_turns_leave_a_net_that_sees_pixels_as_it_is():
