@@ -260,7 +260,7 @@ def test_fcn_at_once_starts_at_full_size(tmp_path):
 @pytest.mark.slow
 def test_unet_on_isbi_starts_at_full_size(tmp_path):
     draw_isbi(tmp_path / "isbi")
-    flags = ("--data.root", "isbi", "--data.validate", "3", "--tta", "flip")  # eight take minutes
+    flags = ("--data.root", "isbi", "--data.validate", "2", "3", "--tta", "flip")
     lines, _ = starts(tmp_path, "isbi_unet_paper", *flags)
     assert {"v_rand", "v_info", "rand_error", "pixel_error"} <= set(lines[-1]["val"])
 
