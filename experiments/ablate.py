@@ -80,7 +80,8 @@ class Ablate:
     """Forms between FCN-8s, U-Net and FPN, for the data named before the flags: shapes, camvid.
 
     Attributes:
-      small: classes of thin and small things, of whose IoU the table has the mean ("IoU of small").
+      small: classes of thin and small things; the table has the IoU of each, and the mean of these
+        ("IoU of small").
       width: channels that are carried up; of U-Net those at the finest levels are half of them,
         those at the coarsest twice.
       parts: "walk", "upsample", "merge": tables to make.
@@ -202,10 +203,15 @@ def experiment(job: Ablate, form: str, seed: int) -> Experiment:
     )
 
 
-def scores(job: Ablate) -> dict[str, str | list[str]]:
+def scores(job: Ablate) -> dict[str, list[str]]:
     """Columns of the tables: the score, or those whose mean it is."""
-    small = [f"iou/{job.data.classes.index(name)}" for name in job.small]
+    small = [key for keys in by_class(job).values() for key in keys]
     return {"mean IoU": ["mean_iou"], "IoU of small": small, "boundary F": ["boundary_f"]}
+
+
+def by_class(job: Ablate) -> dict[str, list[str]]:
+    """The like for each of the small classes alone."""
+    return {f"IoU of {name}": [f"iou/{job.data.classes.index(name)}"] for name in job.small}
 
 
 def rows(job: Ablate, part: Part, record: Record) -> list[Row]:
@@ -225,7 +231,7 @@ def rows(job: Ablate, part: Part, record: Record) -> list[Row]:
             "images/s": median(run["images_per_s"] for run in runs),
             "memory MiB": max(run["memory_mib"] for run in runs),
         }
-        for name, keys in scores(job).items():
+        for name, keys in (scores(job) | by_class(job)).items():
             row[name] = spread([mean(run["scores"][key] for key in keys) for run in runs])
         for name, keys in scores(job).items():
             pairs = zip(runs, results(job, base, record), strict=True) if base else ()

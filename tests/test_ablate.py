@@ -87,6 +87,8 @@ def test_a_grid_makes_tables_a_record_and_a_figure(job, monkeypatch, capsys):
     first, second = rows[0]["mean IoU"], rows[1]["mean IoU"]
     assert rows[1]["worth: mean IoU"][0] == pytest.approx(second[0] - first[0], abs=1e-6)
     assert rows[0]["IoU of small"][0] == pytest.approx(first[0] / 8, abs=1e-6)
+    assert rows[0]["IoU of wire"][0] == pytest.approx(first[0] / 4, abs=1e-6)
+    assert rows[0]["IoU of dot"] == (0, 0)
     assert rows[0]["images/s"] == 10.0 and rows[0]["memory MiB"] == 5.0
     elsewhere, made = job.workdir / "elsewhere", {"walk": rows[:3], "upsample": rows[3:]}
     monkeypatch.setattr(ablate, "rows", lambda job, part, record: made[part])
