@@ -122,6 +122,8 @@ def evaluate_command(args: list[str]) -> None:
     variables = variables_of(experiment, folder)
     scores = evaluate(experiment, variables, evaluator(experiment))
     said: dict[str, Any] = {"run": str(folder), "split": experiment.data.split}
+    if experiment.tta:
+        said["tta"] = experiment.tta
     names = experiment.task.names(experiment.data.classes)
     for name, value in sorted(scores.items(), key=lambda score: "/" in score[0]):
         kind, _, number = name.partition("/")

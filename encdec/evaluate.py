@@ -100,8 +100,8 @@ def evaluate(
             for number, record in every.items():
                 seen.note(task, number, record)
         return task.scores([every[i] for i in sorted(every)])
-    single = task.also or experiment.data.side or experiment.tta
-    single = single or geometry(model, (BUCKET, BUCKET)).margin != (0, 0)
+    margin = geometry(model, (BUCKET, BUCKET)).margin
+    single = task.also or experiment.data.side or experiment.tta or margin != (0, 0)
     with hosts.together():
         if single:
             total = added(by_image(experiment, variables, mine, faults, seen))

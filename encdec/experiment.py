@@ -17,7 +17,7 @@ from encdec.model import EncoderDecoder
 from encdec.tasks.segment import Segment
 from encdec.tasks.task import Task
 from encdec.train.optimizer import Optimizer
-from encdec.turns import Turn
+from encdec.turns import Turn, versions
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Experiment:
       keep: newest checkpoints to keep, beside the best one.
       patience: steps in a row that are not finite, all of which change nothing, before the run
         stops; counted when it says or saves something.
-      tta: turns of each image whose scores are averaged, with all that they make together, when
-        labels are scored; `encdec predict` takes the same unless told otherwise. So the U-Net paper
-        scores its EM result (§4). Not of objects.
+      tta: turns of each image whose scores are averaged, with all that they make together, where a
+        segmentation is scored, image by image then; `encdec predict` takes the same unless told
+        otherwise. So U-Net's paper scores its EM result (§4). No detector has it.
       remat: save an accelerator's memory: keep only the maps of each stride for the gradient, and
         compute what is between them again, at most one more forward pass. XLA ignores it on a CPU.
       start: folder of a run, whose newest checkpoint counts, or of weights (`encdec.weights`); it
@@ -84,10 +84,9 @@ class Experiment:
                 raise InputError(
                     f"--{name.replace('_', '-')} must be at least 1; got {getattr(self, name)}"
                 )
-        if self.tta and not isinstance(self.task, Segment):
+        if len(versions(self.tta)) > 1 and not isinstance(self.task, Segment):
             raise InputError(
-                "objects are found in the whole image, once: leave --tta out; "
-                f"got {', '.join(self.tta)}"
+                "a detector sees the image once: leave --tta out; got " + ", ".join(self.tta)
             )
 
 

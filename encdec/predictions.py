@@ -62,7 +62,7 @@ class Predict:
       memory: GiB that an image's maps may take; a larger one is read in parts, to the same labels.
       tile: side in pixels of the parts instead; a padded net's are blended, which is approximate.
       tta: turns of the image whose scores are averaged, with all that they make together; by
-        default those by which the run is scored.
+        default those by which the run is scored; --tta alone: none.
       scales: of the image, whose scores are averaged too.
     """
 

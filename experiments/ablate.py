@@ -204,13 +204,13 @@ def experiment(job: Ablate, form: str, seed: int) -> Experiment:
 
 
 def scores(job: Ablate) -> dict[str, list[str]]:
-    """Columns of the tables: the score, or those whose mean it is."""
+    """Column of the tables -> the scores whose mean it shows."""
     small = [key for keys in by_class(job).values() for key in keys]
     return {"mean IoU": ["mean_iou"], "IoU of small": small, "boundary F": ["boundary_f"]}
 
 
 def by_class(job: Ablate) -> dict[str, list[str]]:
-    """The like for each of the small classes alone."""
+    """As `scores`, a column for each of the small classes."""
     return {f"IoU of {name}": [f"iou/{job.data.classes.index(name)}"] for name in job.small}
 
 

@@ -3,7 +3,7 @@
 python experiments/chase_unet.py --data.root DIR
 python experiments/chase_unet.py dice --data.root DIR   # longer, Dice in its loss, eight turns
 
-"dice" takes more of what images differ in, too: sizes, colours; and decays the weights.
+"dice" also varies size and colour more, at twice the rate, and decays the weights.
 """
 
 import dataclasses

@@ -3,14 +3,14 @@
 python experiments/dsb2018_unet.py --data.root DIR                      # all pixels weigh the same
 python experiments/dsb2018_unet.py data.border:border --data.root DIR   # U-Net's equation 2
 python experiments/dsb2018_unet.py resnet --data.root DIR               # ResNet-18 of half width
-python experiments/dsb2018_unet.py weighted --data.root DIR             # gaps weigh five times
+python experiments/dsb2018_unet.py weighted --data.root DIR             # gaps weigh four times
 
 Padded and normalised, unlike the paper's, so that whole images of 256x256 pixels are one tile. The
 ResNet's finest map has stride 2, which costs less for each image; that recipe also trains longer,
 at another rate, adds Dice to the loss and leaves the elastic deformation out. "weighted" does so,
-too, at full resolution: under the border weights a gap of one pixel weighs up to five times as
-much as others, and the classes are not balanced, which makes nuclei fat. It is scored over all
-eight turns.
+too, at full resolution; under its border weights a gap of one pixel weighs four times as much as
+other pixels, and the classes are left unbalanced: balancing makes nuclei fat. It is scored as the
+mean of all eight turns.
 """
 
 import dataclasses

@@ -115,7 +115,7 @@ def test_components_join_sides_not_corners():
 def test_two_touching_discs_are_cut_at_the_neck(turn):
     size = (40, 56)
     left, right = disc(size, (18, 18), 11), disc(size, (21, 37), 10)
-    found = objects.split(np.rot90(np.where(left | right, 0.9, 0.1), turn))
+    found = objects.split(np.rot90(left | right, turn))
     assert objects.components(np.rot90(left | right, turn)).max() == 1
     assert found.max() == 2
     truth = np.rot90(np.where(left, 1, np.where(right, 2, 0)).astype(np.int32), turn)
@@ -126,15 +126,14 @@ def test_two_touching_discs_are_cut_at_the_neck(turn):
 @pytest.mark.parametrize("radius", [0, 1, 2, 5, 12])
 def test_one_disc_stays_one(radius):
     mask = disc((30, 31), (14, 15), radius)
-    np.testing.assert_array_equal(objects.split(mask.astype(np.float32)), mask)
+    np.testing.assert_array_equal(objects.split(mask), mask)
 
 
 def climb(mask):
     """`split`, one pixel at a time: the peak of the object that each pixel is in."""
-    mask = ndimage.binary_fill_holes(mask)
     parts = ndimage.label(mask)[0]
-    wide = ndimage.distance_transform_edt(np.pad(mask, 1))
-    height = ndimage.gaussian_filter(wide, objects.SMOOTH)[1:-1, 1:-1]
+    wide = ndimage.distance_transform_edt(np.pad(mask, 20))  # far from where it ends
+    height = ndimage.gaussian_filter(wide, objects.SMOOTH)[20:-20, 20:-20]
 
     def around(place):
         y, x = (range(max(0, p - 1), min(p + 2, n)) for p, n in zip(place, mask.shape, strict=True))
@@ -159,7 +158,7 @@ def climb(mask):
 @pytest.mark.parametrize("width", [1.5, 3.0])
 def test_split_equals_a_climb_pixel_by_pixel(width):
     mask = ndimage.gaussian_filter(RNG.normal(size=(40, 44)), width) > 0
-    peaks, found = climb(mask), objects.split(mask.astype(np.float32))
+    peaks, found = climb(mask), objects.split(mask)
     pairs = {(int(found[place]), peak) for place, peak in peaks.items()}
     assert len(pairs) == found.max() == len(set(peaks.values()))
 
@@ -167,8 +166,7 @@ def test_split_equals_a_climb_pixel_by_pixel(width):
 @pytest.mark.parametrize("width", [1.0, 2.5])
 def test_split_loses_no_pixel_and_joins_no_components(width):
     mask = ndimage.gaussian_filter(RNG.normal(size=(60, 64)), width) > 0
-    mask = ndimage.binary_fill_holes(mask)
-    found, parts = objects.split(mask.astype(np.float32)), objects.components(mask)
+    found, parts = objects.split(mask), objects.components(mask)
     np.testing.assert_array_equal(found > 0, mask)
     np.testing.assert_array_equal(np.unique(found[mask]), np.arange(1, found.max() + 1))
     homes = {(int(i), int(p)) for i, p in zip(found[mask], parts[mask], strict=True)}
@@ -179,21 +177,33 @@ def test_split_loses_no_pixel_and_joins_no_components(width):
 def test_a_neck_is_cut_at_every_size(size):
     drawn = disc((20, 40), (9, 9), 8) | disc((20, 40), (9, 21), 6)  # the saddle is 0.7 of the lower
     waist = disc((20, 40), (9, 9), 8) | disc((20, 40), (9, 13), 8)  # and here nearly as high
-    grown = [np.kron(mask, np.ones((size, size))) for mask in (drawn, waist)]
+    grown = [np.kron(mask, np.ones((size, size))) > 0 for mask in (drawn, waist)]
     assert [int(objects.split(mask).max()) for mask in grown] == [2, 1]
 
 
-def test_holes_are_filled():
-    ring = disc((30, 31), (14, 15), 9) & ~disc((30, 31), (14, 17), 3)
-    found = objects.split(ring.astype(np.float32))
-    np.testing.assert_array_equal(found, disc((30, 31), (14, 15), 9))
+def test_a_small_hole_of_one_object_is_filled():
+    whole, hole = disc((30, 31), (14, 15), 9), disc((30, 31), (14, 17), 3)
+    np.testing.assert_array_equal(objects.filled(whole & ~hole), whole)
+    large = disc((30, 31), (14, 15), 5)
+    assert large.sum() > objects.HOLE
+    np.testing.assert_array_equal(objects.filled(whole & ~large), whole & ~large)
+
+
+def test_what_several_objects_enclose_is_no_hole():
+    corners = np.kron([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.ones((5, 5))) > 0
+    island = disc((30, 31), (14, 15), 9) & ~disc((30, 31), (14, 15), 4)
+    island[14, 15] = True
+    edge = np.ones((9, 9), bool)
+    edge[3:6, :2] = False  # open to the outside
+    for mask in (corners, island, edge, np.zeros((5, 5), bool), np.ones((5, 5), bool)):
+        np.testing.assert_array_equal(objects.filled(mask), mask)
 
 
 def test_split_is_not_fooled_by_plateaus():
     stripes = np.zeros((20, 40), np.float32)
     stripes[4:8, 3:37] = stripes[12:15, 3:37] = 1  # ridges of equal height
-    found = objects.split(stripes)
-    assert found.max() >= 2 and (found[stripes > 0] > 0).all()
+    found = objects.split(stripes > 0)
+    assert found.max() == 2 and (found[stripes > 0] > 0).all()
 
 
 def test_ignored_pixels_are_background():
@@ -205,6 +215,16 @@ def test_ignored_pixels_are_background():
     sums = objects.measure(wrong, {"label": label, "instances": truth})
     np.testing.assert_array_equal(sums["counts"], [[1, 0, 0]] * 10)
     np.testing.assert_array_equal(sums["overlaps"], [1, 1])
+
+
+def test_ignored_pixels_inside_an_object_stay_background():
+    truth = np.zeros((30, 30), np.int32)
+    truth[5:25, 5:25] = 1
+    label = (truth > 0).astype(np.uint8)
+    label[11:18, 11:18] = 255
+    sums = objects.measure((truth > 0).astype(float), {"label": label, "instances": truth})
+    np.testing.assert_array_equal(sums["counts_unsplit"], [[1, 0, 0]] * 10)
+    assert sums["overlaps"][0] == sums["counts"][0, 0]  # pixel by pixel
 
 
 def test_unsplit_counts_are_of_plain_components():

@@ -4,6 +4,7 @@ from PIL import Image
 
 from encdec.data.datasets import Folder
 from encdec.evaluate import evaluator
+from encdec.predict import predict
 from encdec.samples import file_name, ranked, samples, spread
 from encdec.train.loop import first_state
 
@@ -37,6 +38,15 @@ def test_samples_are_the_examples_that_are_chosen(tiny):
         np.testing.assert_array_equal(sample["label"], example["label"])
         label, guess = sample["label"], sample["predictions"]["net"]
         assert guess.shape == label.shape and guess.dtype == np.uint8 and guess.max() < 8
+
+
+def test_samples_are_turned_as_the_run_is_scored(tiny):
+    one, variables = tiny(tta=("flip",)), first_state(tiny()).variables()
+    (turned,) = samples(one, variables, evaluator(one), (4,), name="net")
+    (plain,) = samples(tiny(), variables, evaluator(tiny()), (4,), name="net")
+    wanted = predict(one.model, variables, turned["image"], tta=("flip",))
+    np.testing.assert_array_equal(turned["predictions"]["net"], wanted)
+    assert (turned["predictions"]["net"] != plain["predictions"]["net"]).any()
 
 
 def test_a_sample_is_called_as_its_file_if_it_is_one(tmp_path, tiny):

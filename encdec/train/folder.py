@@ -25,8 +25,9 @@ from encdec import hosts
 from encdec.errors import InputError
 from encdec.experiment import Experiment, differences, from_json, to_json
 
-CHANGEABLE = ("--data.faults", "--data.max-faults")
-"""Flags that may be others when a run goes on: it may have stopped at a file that it now skips."""
+CHANGEABLE = ("--data.faults", "--data.max-faults", "--tta")
+"""Flags that may be others when a run goes on: it may have stopped at a file that it now skips;
+turns change its scores alone."""
 
 PATIENCE = 20.0
 """Seconds until a file that one host wrote must be seen by the others: network file systems keep

@@ -211,6 +211,8 @@ def card_of(experiment: Experiment, run: Path) -> str:
     }
     data = portable(experiment).data
     about = {"scored on": f"{data}", "classes": ", ".join(data.classes)}
+    if experiment.tta:
+        about["mean over the turns"] = ", ".join(experiment.tta)
     machine = facts(run)
     if "command" in machine:
         machine["command"] = placeless(machine["command"])
