@@ -60,6 +60,12 @@ def test_so_does_one_that_was_written_before_a_field_was_added(tiny, tmp_path):
         open_folder(tiny(), tmp_path)
 
 
+def test_turns_may_change_when_a_run_goes_on(tiny, tmp_path):
+    open_folder(tiny(), tmp_path)
+    open_folder(tiny(tta=("flip",)), tmp_path)
+    assert json.loads((tmp_path / "experiment.json").read_text())["tta"] == ["flip"]
+
+
 @pytest.mark.parametrize(
     "change, flag",
     [
