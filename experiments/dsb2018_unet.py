@@ -9,9 +9,9 @@ Padded and normalised, unlike the paper's, so that whole images of 256x256 pixel
 ResNet's finest map has stride 2, which costs less for each image; that recipe also trains longer,
 at another rate, adds Dice to the loss and leaves the elastic deformation out. "weighted" does so,
 too, at full resolution, where up-convolutions that start as Gaussian numbers leave a chequered
-pattern; under its border weights a gap of one pixel weighs four times as much as
-other pixels, and the classes are left unbalanced: balancing makes nuclei fat. It is scored as the
-mean of all eight turns.
+pattern; under its border weights a gap of one pixel weighs four times as much as other pixels, and
+the classes are left unbalanced: balancing makes nuclei fat. It is scored as the mean of all eight
+turns.
 """
 
 import dataclasses
