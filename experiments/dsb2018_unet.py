@@ -3,23 +3,16 @@
 python experiments/dsb2018_unet.py --data.root DIR                      # all pixels weigh the same
 python experiments/dsb2018_unet.py data.border:border --data.root DIR   # U-Net's equation 2
 python experiments/dsb2018_unet.py resnet --data.root DIR               # ResNet-18 of half width
-python experiments/dsb2018_unet.py weighted --data.root DIR             # gaps weigh four times
 
 Padded and normalised, unlike the paper's, so that whole images of 256x256 pixels are one tile. The
 ResNet's finest map has stride 2, which costs less for each image; that recipe also trains longer,
-at another rate, adds Dice to the loss and leaves the elastic deformation out. "weighted" does so,
-too, at full resolution, where up-convolutions that start as Gaussian numbers leave a chequered
-pattern; under its border weights a gap of one pixel weighs four times as much as other pixels, and
-the classes are left unbalanced: balancing makes nuclei fat. It is scored as the mean of all eight
-turns.
+at another rate, adds Dice to the loss and leaves the elastic deformation out. It is scored as the
+mean of all eight turns.
 """
-
-import dataclasses
 
 from encdec import cli
 from encdec.data.augment import Augment
 from encdec.data.biomedical import DSB2018
-from encdec.data.border import Border
 from encdec.decoders.unet import DoubleConv, UNet, UpConv
 from encdec.encoders.plain import Plain
 from encdec.encoders.resnet import ResNet
@@ -72,19 +65,9 @@ def resnet() -> Experiment:
         task=Segment(2, losses=(("cross_entropy", 1.0), ("dice", 1.0)), also=("objects",)),
         optimizer=Optimizer(rate=2e-3, decay=1e-2),
         steps=2500,
-    )
-
-
-def weighted() -> Experiment:
-    net, longer = experiment().model, resnet()
-    return dataclasses.replace(
-        longer,
-        model=net.clone(decoder=net.decoder.clone(upsample=longer.model.decoder.upsample)),
-        data=DSB2018(border=Border(w0=4.0, sigma=3.0, balance=False)),
-        steps=1100,
         tta=("flip", "rotate90"),
     )
 
 
 if __name__ == "__main__":
-    cli.main({"plain": experiment(), "resnet": resnet(), "weighted": weighted()})
+    cli.main({"plain": experiment(), "resnet": resnet()})

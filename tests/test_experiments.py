@@ -349,7 +349,6 @@ def test_biomedical_sets_at_toy_size(name, flags, scores, biomedical, tmp_path, 
         ("camvid_fpn", "full_size"),
         ("isbi_unet", "normalised"),
         ("dsb2018_unet", "resnet"),
-        ("dsb2018_unet", "weighted"),
         ("chase_unet", "dice"),
     ],
 )
