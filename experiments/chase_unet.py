@@ -3,8 +3,8 @@
 python experiments/chase_unet.py --data.root DIR
 python experiments/chase_unet.py dice --data.root DIR   # longer, Dice in its loss, eight turns
 
-"dice" also varies size and colour more, at twice the rate, decays the weights, and starts its
-up-convolutions as nearest-neighbour upsampling.
+"dice" also varies size and colour more, has twice the learning rate and a hundred times the weight
+decay, and starts its up-convolutions as nearest-neighbour upsampling.
 """
 
 import dataclasses
