@@ -10,7 +10,9 @@ experiments/isbi_unet_paper.py.
 
 "normalised" is no paper's: padded and with BatchNorm, up-convolutions that start as nearest
 upsampling, Dice in its loss, scales, and, not one tile of 444 pixels, batches of four of 256, with
-half the deformation. It is scored as the mean over turns, as the paper's own table is.
+half the deformation. Membranes weigh four times as much as cells: a gap joins two cells, and V_rand
+and V_info are read at thresholds of 0.1 to 0.9. It is scored as the mean over turns, as the paper's
+own table is.
 """
 
 from encdec import cli, papers
@@ -59,7 +61,12 @@ def normalised() -> Experiment:
             elastic=5.0,
             border="mirror",
         ),
-        task=Segment(2, losses=(("cross_entropy", 1.0), ("dice", 1.0)), also=("membranes",)),
+        task=Segment(
+            2,
+            losses=(("cross_entropy", 1.0), ("dice", 1.0)),
+            class_weights=(4.0, 1.0),
+            also=("membranes",),
+        ),
         optimizer=Optimizer(rate=2e-3, decay=1e-2),
         steps=2000,
         batch=4,
