@@ -2,13 +2,13 @@
 
 python experiments/dsb2018_unet.py --data.root DIR                      # all pixels weigh the same
 python experiments/dsb2018_unet.py data.border:border --data.root DIR   # U-Net's equation 2
-python experiments/dsb2018_unet.py resnet --data.root DIR               # ResNet-18 of half width
+python experiments/dsb2018_unet.py resnet --data.root DIR               # ResNet-18, gaps weigh more
 
 Padded and normalised, unlike the paper's, so that whole images of 256x256 pixels are one tile. The
 ResNet's finest map has stride 2, which costs less for each image; that recipe also trains longer,
-at another rate, adds Dice to the loss and leaves the elastic deformation out. Of equation 2 it has
-the gaps between nuclei, lower and narrower, not the balance of classes. It is scored as the mean of
-all eight turns.
+at another rate, adds Dice to the loss and leaves the elastic deformation out. Of equation 2 it
+keeps the weight of gaps between nuclei, lower (w0 4, not 10) and narrower (sigma 3, not 5), without
+the balance of classes. It is scored as the mean of all eight turns.
 """
 
 from encdec import cli

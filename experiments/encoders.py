@@ -5,8 +5,9 @@
 How many steps fit into the minutes, the images being read already, is measured on this machine,
 once for each pair, when its first run begins; all seeds have as many. With --weights DIR, which
 holds folders of `encdec import-weights` named like the encoders, those that are there are also
-trained from them. Each run is a folder under --workdir; interrupted, the same command goes on.
-Given on several machines that share the folder, each takes runs that no other has.
+trained from them (EfficientNet-lite0 wants `--source smp`: a file of timm's makes another network).
+Each run is a folder under --workdir; interrupted, the same command goes on. Given on several
+machines that share the folder, each takes runs that no other has.
 """
 
 import dataclasses
