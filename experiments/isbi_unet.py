@@ -4,9 +4,8 @@ python experiments/isbi_unet.py --data.root DIR                       # slices 0
 python experiments/isbi_unet.py --data.root DIR --augment.elastic 0   # no elastic deformation
 python experiments/isbi_unet.py normalised --data.root DIR            # padded, BatchNorm, longer
 
-The paper's optimiser is SGD of momentum 0.99 (§3), without a rate or a number of steps; in as few
-as these Adam gets further. As in the paper, and at its width:
-experiments/isbi_unet_paper.py.
+The paper's optimiser is SGD of momentum 0.99 (§3), without a rate or a number of steps; here it is
+Adam. As in the paper, and at its width: experiments/isbi_unet_paper.py.
 
 "normalised" is no paper's: padded and with BatchNorm, up-convolutions that start as nearest
 upsampling, Dice in its loss, scales, and, not one tile of 444 pixels, batches of four of 256, with
