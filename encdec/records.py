@@ -116,8 +116,8 @@ class Record:
 
 
 def placeless(command: str) -> str:
-    """The command without the flags that say where files lie; of the folder of weights that it
-    starts from the name is kept."""
+    """The command without the flags that say where files lie; a folder of weights that it starts
+    from is kept, by its name alone if it lies outside the working directory."""
     try:
         words = shlex.split(command)
     except ValueError:  # a lone quote, from before words were quoted
@@ -128,7 +128,9 @@ def placeless(command: str) -> str:
         if flag in PLACES + STARTS and "=" not in word:
             value = next(words, "")
         if flag in STARTS:
-            kept += [flag, Path(value).name]
+            folder = Path(value)
+            inside = folder.parts and folder.parts[0][0] not in "/~."
+            kept += [flag, folder.as_posix() if inside else folder.name]
         elif flag not in PLACES:
             kept.append(word)
     return shlex.join(kept)

@@ -35,7 +35,12 @@ def test_what_differences_are_worth_stands_in_the_results():
 
 @pytest.mark.parametrize(
     "head",
-    ["Which encoder", "On drawn scenes: three seeds", "On street scenes: 23 or 24 minutes each"],
+    [
+        "Which encoder",
+        "On drawn scenes: three seeds",
+        "On street scenes: 23 or 24 minutes each",
+        "The same, from ImageNet's weights",
+    ],
 )
 def test_scores_of_tables_stand_in_the_results(head):
     text = (ROOT / "docs" / "which.md").read_text().partition(f"\n## {head}\n")[2]
