@@ -117,7 +117,7 @@ class Record:
 
 def placeless(command: str) -> str:
     """The command without the flags that say where files lie; a folder of weights that it starts
-    from is kept, by its name alone if it lies outside the working directory."""
+    from is kept, by its name alone unless it is given from the working directory down."""
     try:
         words = shlex.split(command)
     except ValueError:  # a lone quote, from before words were quoted
@@ -129,7 +129,7 @@ def placeless(command: str) -> str:
             value = next(words, "")
         if flag in STARTS:
             folder = Path(value)
-            inside = folder.parts and folder.parts[0][0] not in "/~."
+            inside = not folder.anchor and ".." not in folder.parts and value[:1] != "~"
             kept += [flag, folder.as_posix() if inside else folder.name]
         elif flag not in PLACES:
             kept.append(word)
